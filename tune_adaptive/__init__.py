@@ -1,0 +1,39 @@
+"""Does an adaptive learning-rate schedule beat well-tuned baselines? Search, compare, export.
+
+Names are imported when they are first used, so that the report needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tune_adaptive.export import BestSchedule, load_schedule
+    from tune_adaptive.schedules import SCHEDULES, AdaptiveLR
+    from tune_adaptive.signals.complexity import measure_complexity
+    from tune_adaptive.tasks import TASKS, Task
+
+__all__ = [
+    "SCHEDULES",
+    "TASKS",
+    "AdaptiveLR",
+    "BestSchedule",
+    "Task",
+    "load_schedule",
+    "measure_complexity",
+]
+
+_HOMES = {
+    "SCHEDULES": "tune_adaptive.schedules",
+    "TASKS": "tune_adaptive.tasks",
+    "AdaptiveLR": "tune_adaptive.schedules",
+    "BestSchedule": "tune_adaptive.export",
+    "Task": "tune_adaptive.tasks",
+    "load_schedule": "tune_adaptive.export",
+    "measure_complexity": "tune_adaptive.signals.complexity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tune_adaptive' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,22 @@
+"""Errors a person reads, and the exit code each one means."""
+
+
+class InputError(ValueError):
+    """The person asked for something that cannot be (exit code 2)."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(RuntimeError):
+    """The machine lacks what was asked of it (exit code 3)."""
+
+    exit_code = 3
+
+
+class NoSuccessfulTrial(RuntimeError):
+    """An arm has no configuration that trained to the end (exit code 5)."""
+
+    exit_code = 5
+
+
+EXIT_INTERRUPTED = 4

@@ -1,0 +1,155 @@
+"""What flows through the project: configurations, runs and what a run says of itself.
+
+Everything here is plain, frozen data. Nothing here imports torch or ray, so that the
+ledger, the analysis and the report can read it anywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Value = bool | int | float | str
+"""A hyperparameter's value."""
+
+Stage = Literal["search", "select", "final"]
+Status = Literal["completed", "stopped", "diverged", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Hyperparameters that every schedule of a task shares (``search_spaces/common.toml``).
+
+    Attributes:
+        lr: Base learning rate, > 0.
+        weight_decay: Decoupled weight decay of AdamW, >= 0.
+        warmup_frac: Linear warm-up as a fraction of the planned steps, in [0, 1).
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_frac: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One point of an arm's search space: the recipe and the schedule's own parameters."""
+
+    schedule: str
+    recipe: Recipe = field(default_factory=Recipe)
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+    @classmethod
+    def from_values(cls, schedule: str, values: Mapping[str, Value]) -> "Configuration":
+        """Sort flat ``name -> value`` pairs into the recipe's and the schedule's own."""
+        recipe = {name: float(values[name]) for name in RECIPE_NAMES if name in values}
+        own = {name: value for name, value in values.items() if name not in RECIPE_NAMES}
+        return cls(schedule, Recipe(**recipe), own)
+
+    def values(self) -> dict[str, Value]:
+        """Return the flat ``name -> value`` pairs, the recipe's first."""
+        return {**asdict(self.recipe), **self.parameters}
+
+
+RECIPE_NAMES = tuple(Recipe.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One training to be done.
+
+    Attributes:
+        id: Unique in the experiment, ``search-0007``.
+        stage: Which stage asked for it.
+        task: Name of the task, ``dataset/model``.
+        configuration: What to train with.
+        seed: Seeds initialisation and data order, which depend on nothing else.
+        num_epochs: T, the horizon the schedule plans for.
+        precision: ``fp32`` or ``bf16``.
+        signals: ``live`` or ``steady``.
+        open_test: Whether the run ends with one look at the test split.
+    """
+
+    id: str
+    stage: Stage
+    task: str
+    configuration: Configuration
+    seed: int
+    num_epochs: int
+    precision: str = "fp32"
+    signals: str = "live"
+    open_test: bool = False
+
+    @property
+    def arm(self) -> tuple[str, str]:
+        """The arm it belongs to: (task, schedule)."""
+        return self.task, self.configuration.schedule
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "RunSpec":
+        """Read what :meth:`to_dict` returned."""
+        row = dict(row)
+        own = row["configuration"]
+        row["configuration"] = Configuration(
+            own["schedule"], Recipe(**own["recipe"]), dict(own["parameters"])
+        )
+        return cls(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one epoch of a run measured. ``None`` means not measured, never 0.
+
+    Attributes:
+        epoch: 1-based number of the epoch.
+        epoch_equivalents: Training examples processed so far / size of the training split.
+        num_steps: Optimizer steps so far.
+        train_loss: Mean training loss over the epoch [nats].
+        val_loss: Validation loss at its end [nats].
+        val_accuracy: Validation accuracy at its end, in [0, 1].
+        lrs: Learning rate (first param group) at evenly spaced steps of the epoch.
+        lr_steps: The optimizer steps that ``lrs`` belong to.
+        progress: The schedule's budget clock in [0, 1].
+        train_s: Seconds in the training loop.
+        eval_s: Seconds in validation.
+        ended_at: Unix time at the epoch's end [s].
+        cpu_percent: CPU use of the process over the epoch; 100 is one core.
+        rss_bytes: Resident memory of the process.
+        gpu_util: GPU utilisation in [0, 1].
+        gpu_mem_bytes: Peak memory this process held on the GPU.
+        ended: Whether the run ended here: its plan done, or diverged.
+        diverged: Whether a loss was not finite.
+        test_loss: Test loss [nats]; only at the end of a final run.
+        test_accuracy: Test accuracy in [0, 1]; only at the end of a final run.
+    """
+
+    epoch: int
+    epoch_equivalents: float
+    num_steps: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    lrs: tuple[float, ...]
+    lr_steps: tuple[int, ...]
+    progress: float
+    train_s: float
+    eval_s: float
+    ended_at: float
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+    gpu_util: float | None = None
+    gpu_mem_bytes: int | None = None
+    ended: bool = False
+    diverged: bool = False
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "EpochResult":
+        """Read what ``dataclasses.asdict`` returned; unknown keys are an error."""
+        row = dict(row)
+        row["lrs"], row["lr_steps"] = tuple(row["lrs"]), tuple(row["lr_steps"])
+        return cls(**row)
