@@ -1,0 +1,76 @@
+"""What is studied. A schedule is one builder here and one TOML in ``search_spaces/``.
+
+A builder takes the optimizer, the :class:`Horizon` and, as keyword arguments with
+defaults, the schedule's own hyperparameters. It returns a torch ``LRScheduler`` that is
+stepped once per optimizer step; if it has ``observe``, it is told each step's loss.
+"""
+
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tune_adaptive.schedules.adaptive import AdaptiveLR
+from tune_adaptive.schedules.baselines import constant, exponential, step
+from tune_adaptive.schedules.horizon import Horizon
+
+__all__ = ["SCHEDULES", "AdaptiveLR", "Horizon", "Schedule"]
+
+Schedule = Callable[..., LRScheduler]
+
+
+def adaptive(
+    optimizer: Optimizer,
+    horizon: Horizon,
+    *,
+    complexity_weight: float = 0.5,
+    resource_weight: float = 0.5,
+    hold: float = 0.1,
+    min_lr_ratio: float = 0.0,
+    max_lr_ratio: float = 100.0,
+    feedback: bool = True,
+    feedback_interval_frac: float = 1 / 60,
+    feedback_factor: float = 0.2,
+    feedback_threshold: float = 0.1,
+) -> LRScheduler:
+    """Build :class:`AdaptiveLR`, its bounds as ratios to the base, its interval to T.
+
+    Args:
+        optimizer: Wrapped optimizer.
+        horizon: The run it plans for.
+        complexity_weight: How much the dataset's complexity lengthens the hold, in [0, 1].
+        resource_weight: 0 plans in steps, 1 in time.
+        hold: Fraction of the budget held whatever the complexity, in [0, 0.9].
+        min_lr_ratio: min_lr / base, in [0, 1].
+        max_lr_ratio: max_lr / base, >= 1.
+        feedback: Whether training feedback moves the level.
+        feedback_interval_frac: Steps between looks as a fraction of T (at least 5 steps).
+        feedback_factor: Step of the level, in (0, 0.5).
+        feedback_threshold: Relative rise over the best loss that counts as harm, >= 0.
+    """
+    bases = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+    return AdaptiveLR(
+        optimizer,
+        horizon.total_steps,
+        complexity=horizon.complexity,
+        complexity_weight=complexity_weight,
+        resource_weight=resource_weight,
+        hold=hold,
+        min_lr=[min_lr_ratio * base for base in bases],
+        max_lr=[max_lr_ratio * base for base in bases],
+        warmup_steps=horizon.warmup_steps,
+        feedback=feedback,
+        feedback_interval=max(5, int(feedback_interval_frac * horizon.total_steps)),
+        feedback_factor=feedback_factor,
+        feedback_threshold=feedback_threshold,
+        timer=horizon.timer,
+    )
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "adaptive": adaptive,
+    "step": step,
+    "exponential": exponential,
+    "constant": constant,
+}
+"""Every schedule that a search can compare, by the name of its TOML."""

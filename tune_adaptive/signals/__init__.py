@@ -1,0 +1,1 @@
+"""What the schedule hears, and what is recorded beside it."""
