@@ -1,0 +1,382 @@
+"""Search spaces: TOML -> validated, frozen SearchSpace -> Optuna define-by-run.
+
+``search_spaces/common.toml`` holds what every schedule of a task shares (the fields of
+``Recipe``), ``search_spaces/<schedule>.toml`` the schedule's own parameters (the keyword
+arguments of its builder)::
+
+    [parameters.feedback]
+    type = "categorical"                # or "float", "int"
+    choices = [true, false]
+
+    [parameters.feedback_factor]
+    type = "float"
+    low = 0.05
+    high = 0.4
+    log = true                          # default false
+    default = 0.2                       # default: the builder's own
+    when = { feedback = true }          # only if an earlier parameter has this value
+    reason = "why this range"           # for the reader
+
+    [for."*/bert".feedback_factor]      # overrides for the tasks that match
+    high = 0.3
+"""
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tune_adaptive.errors import InputError
+from tune_adaptive.runs import Value
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+COMMON = "common"
+
+_KEYS = {
+    "float": ("low", "high", "log"),
+    "int": ("low", "high", "log"),
+    "categorical": ("choices",),
+}
+_SHARED_KEYS = ("type", "default", "when", "reason")
+
+
+class SpaceError(InputError):
+    """Every problem found in the space files, one a line."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One hyperparameter: a float or int in [low, high], or one of ``choices``."""
+
+    name: str
+    type: str
+    default: Value
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Value, ...] = ()
+    when: Mapping[str, Value] = field(default_factory=dict)
+
+    def active(self, values: Mapping[str, object]) -> bool:
+        """Whether its condition holds under the values chosen before it."""
+        return all(name in values and values[name] == value for name, value in self.when.items())
+
+    def suggest(self, trial: "BaseTrial") -> Value:
+        """Ask an Optuna trial for a value."""
+        if self.type == "categorical":
+            return cast(Value, trial.suggest_categorical(self.name, self.choices))
+        assert self.low is not None and self.high is not None
+        if self.type == "int":
+            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+    def violation(self, value: object) -> str | None:
+        """Say what is wrong with ``value``, or ``None``."""
+        if self.type == "categorical":
+            if any(type(value) is type(choice) and value == choice for choice in self.choices):
+                return None
+            return f"must be one of {list(self.choices)}"
+        kinds = int if self.type == "int" else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return f"must be {'an integer' if self.type == 'int' else 'a number'}"
+        assert self.low is not None and self.high is not None
+        inside = self.low <= value <= self.high  # also False for NaN
+        return None if inside else f"must be in [{self.low:g}, {self.high:g}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table of a space file that declares this parameter."""
+        table: dict[str, Any] = {"type": self.type}
+        if self.type == "categorical":
+            table["choices"] = list(self.choices)
+        else:
+            table |= {"low": self.low, "high": self.high, "log": self.log}
+        return table | {"default": self.default} | ({"when": dict(self.when)} if self.when else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """An arm's parameters, in the order they are suggested: the common ones first."""
+
+    parameters: tuple[Parameter, ...]
+
+    def suggest(self, trial: "BaseTrial") -> dict[str, Value]:
+        """Ask an Optuna trial for a value of every active parameter."""
+        values: dict[str, Value] = {}
+        for parameter in self.parameters:
+            if parameter.active(values):
+                values[parameter.name] = parameter.suggest(trial)
+        return values
+
+    def defaults(self) -> dict[str, Value]:
+        """Return the default of every active parameter."""
+        values: dict[str, Value] = {}
+        for parameter in self.parameters:
+            if parameter.active(values):
+                values[parameter.name] = parameter.default
+        return values
+
+    def violations(self, values: Mapping[str, object]) -> list[str]:
+        """Say what of ``values`` lies outside this space; empty if nothing does."""
+        found: list[str] = []
+        seen: dict[str, object] = {}
+        for parameter in self.parameters:
+            if not parameter.active(seen):
+                continue
+            if parameter.name not in values:
+                found.append(f"{parameter.name} is missing")
+                continue
+            value = values[parameter.name]
+            if wrong := parameter.violation(value):
+                found.append(f"{parameter.name} = {value!r}: {wrong}")
+            seen[parameter.name] = value
+        known = {parameter.name for parameter in self.parameters}
+        for name in values:
+            if name not in known:
+                found.append(f"{name}: unknown parameter{did_you_mean(name, known)}")
+            elif name not in seen and not any(text.startswith(f"{name} ") for text in found):
+                found.append(f"{name}: its condition does not hold")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters as the tables of a space file."""
+        return {parameter.name: parameter.to_dict() for parameter in self.parameters}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole space, for the record."""
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
+
+
+def default_space_dir() -> Path:
+    """Return the folder of the shipped spaces: in the wheel, or beside a checkout's package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def load_space(
+    directory: Path,
+    schedule: str,
+    task: str,
+    *,
+    common_defaults: Mapping[str, Value],
+    schedule_defaults: Mapping[str, Value],
+) -> SearchSpace:
+    """Read an arm's space: ``common.toml``, then ``<schedule>.toml``, as they apply to ``task``.
+
+    Args:
+        directory: Folder of the space files.
+        schedule: Name of the schedule.
+        task: Name of the task, matched against ``[for."PATTERN"]``.
+        common_defaults: Names that ``common.toml`` may declare, with their defaults.
+        schedule_defaults: The same for the schedule's file: its builder's signature.
+
+    Raises:
+        SpaceError: With every problem of both files.
+    """
+    problems: list[str] = []
+    parameters: list[Parameter] = []
+    for name, defaults in ((COMMON, common_defaults), (schedule, schedule_defaults)):
+        path = directory / f"{name}.toml"
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            problems.append(f"{path}: there is no such file")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            problems.append(f"{path}: not TOML: {error}")
+        else:
+            parameters += _parse(document, str(path), task, defaults, problems)
+    if problems:
+        raise SpaceError(problems)
+    return SearchSpace(tuple(parameters))
+
+
+def space_from_dict(tables: Mapping[str, Any], source: str) -> SearchSpace:
+    """Read back what ``SearchSpace.to_dict`` returned, with the same checks."""
+    problems: list[str] = []
+    names = {
+        name: table.get("default") if isinstance(table, dict) else None
+        for name, table in tables.items()
+    }
+    parameters = _parse({"parameters": tables}, source, "", names, problems)
+    if problems:
+        raise SpaceError(problems)
+    return SearchSpace(tuple(parameters))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` where one of ``known`` is close, else what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(known)}" if known else ""
+
+
+def _parse(
+    document: Mapping[str, Any],
+    source: str,
+    task: str,
+    defaults: Mapping[str, Any],
+    problems: list[str],
+) -> list[Parameter]:
+    for key in document:
+        if key not in ("parameters", "for"):
+            problems.append(
+                f"{source}: {key}: unknown key{did_you_mean(key, ('parameters', 'for'))}"
+            )
+    declared = _tables(document.get("parameters", {}), source, "parameters", problems)
+    sections = _tables(document.get("for", {}), source, "for", problems)
+
+    # Every override is checked, whether or not it applies to this task.
+    applied = {name: dict(table) for name, table in declared.items()}
+    for pattern, section in sections.items():
+        where = f'for."{pattern}"'
+        overrides = _tables(section, source, where, problems)
+        trial = {name: dict(table) for name, table in declared.items()}
+        for name, table in overrides.items():
+            if name not in declared:
+                hint = did_you_mean(name, declared)
+                problems.append(f"{source}: {where}.{name}: not a parameter of this file{hint}")
+                continue
+            trial[name] |= table
+            if fnmatchcase(task, pattern):
+                applied[name] |= table
+        _parameters(trial, source, where, defaults, problems, only=set(overrides))
+    return _parameters(applied, source, "parameters", defaults, problems)
+
+
+def _tables(
+    value: object, source: str, where: str, problems: list[str]
+) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, Mapping):
+        problems.append(f"{source}: {where} = {value!r}: must be a table")
+        return {}
+    tables = {}
+    for name, table in value.items():
+        if isinstance(table, Mapping):
+            tables[name] = dict(table)
+        else:
+            problems.append(f"{source}: {where}.{name} = {table!r}: must be a table")
+    return tables
+
+
+def _parameters(
+    tables: Mapping[str, Mapping[str, Any]],
+    source: str,
+    where: str,
+    defaults: Mapping[str, Any],
+    problems: list[str],
+    only: set[str] | None = None,
+) -> list[Parameter]:
+    """Build the parameters, in order; with ``only``, report problems of those alone."""
+    parameters: list[Parameter] = []
+    for name, table in tables.items():
+        found: list[str] = []
+        parameter = _parameter(name, table, defaults, parameters, list(tables), found)
+        if only is None or name in only:
+            for text in found:
+                line = f"{source}: {where}.{name}{text}"
+                if line.replace(where, "parameters") not in problems:
+                    problems.append(line)
+        if parameter is not None:
+            parameters.append(parameter)
+    return parameters
+
+
+def _parameter(
+    name: str,
+    table: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    earlier: list[Parameter],
+    names: list[str],
+    found: list[str],
+) -> Parameter | None:
+    """Check one table; append ``.key = value: what is allowed`` to ``found`` for each problem."""
+    if name not in defaults:
+        found.append(f": the schedule has no such parameter{did_you_mean(name, defaults)}")
+    kind = table.get("type")
+    if kind not in _KEYS:
+        hint = did_you_mean(kind, _KEYS) if isinstance(kind, str) else ""
+        found.append(f".type = {kind!r}: must be one of {', '.join(_KEYS)}{hint}")
+        return None
+    allowed = _KEYS[kind] + _SHARED_KEYS
+    for key in table:
+        if key not in allowed:
+            found.append(f".{key}: unknown key for type {kind!r}{did_you_mean(key, allowed)}")
+
+    low: Any = None
+    high: Any = None
+    log, choices = False, ()
+    if kind == "categorical":
+        choices = table.get("choices", ())
+        if not isinstance(choices, list) or not choices:
+            found.append(f".choices = {choices!r}: must be a list that is not empty")
+            return None
+        if not all(isinstance(choice, bool | int | float | str) for choice in choices):
+            found.append(f".choices = {choices!r}: each must be a boolean, number or string")
+            return None
+    else:
+        low, high, log = table.get("low"), table.get("high"), table.get("log", False)
+        before = len(found)
+        for key, bound in (("low", low), ("high", high)):
+            number = int if kind == "int" else int | float
+            if not isinstance(bound, number) or isinstance(bound, bool):
+                what = "an integer" if kind == "int" else "a number"
+                found.append(f".{key} = {bound!r}: must be {what}")
+            elif not math.isfinite(bound):
+                found.append(f".{key} = {bound!r}: must be finite")
+        if not isinstance(log, bool):
+            found.append(f".log = {log!r}: must be true or false")
+        if len(found) > before:
+            return None
+        if low >= high:
+            found.append(f".low = {low!r}: must be < high = {high!r}")
+            return None
+        if log and low <= 0:
+            found.append(f".low = {low!r}: must be > 0 where log = true")
+            return None
+
+    parameter = Parameter(
+        name=name,
+        type=kind,
+        default=table.get("default", defaults.get(name)),
+        low=low,
+        high=high,
+        log=log,
+        choices=tuple(choices),
+        when=_condition(table.get("when", {}), earlier, names, found),
+    )
+    if name in defaults and (wrong := parameter.violation(parameter.default)):
+        found.append(f".default = {parameter.default!r}: {wrong}")
+    return parameter
+
+
+def _condition(
+    when: object, earlier: list[Parameter], names: list[str], found: list[str]
+) -> dict[str, Value]:
+    if not isinstance(when, Mapping):
+        found.append(f".when = {when!r}: must be a table like {{ feedback = true }}")
+        return {}
+    by_name = {parameter.name: parameter for parameter in earlier}
+    for parent, value in when.items():
+        if parent in by_name:
+            if wrong := by_name[parent].violation(value):
+                found.append(f".when.{parent} = {value!r}: {wrong}")
+        elif parent in names:
+            found.append(f".when.{parent}: must be declared before this parameter")
+        else:
+            found.append(f".when.{parent}: unknown parameter{did_you_mean(parent, by_name)}")
+    return dict(when)
