@@ -1,0 +1,253 @@
+"""The hot loop: one run from step 0 to its horizon, an EpochResult an epoch.
+
+Initialisation and data order depend on the seed only, so runs of different schedules
+with the same seed are paired. No device is synchronised inside an epoch.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tune_adaptive.runs import EpochResult, RunSpec
+from tune_adaptive.schedules import SCHEDULES, AdaptiveLR, Horizon
+from tune_adaptive.signals.resources import UsageMeter
+from tune_adaptive.tasks import Task
+from tune_adaptive.tasks.data import Description, Examples
+
+EVAL_BATCH_SIZE = 1000
+LR_POINTS_PER_EPOCH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split as tensors on a device: uint8 images (N, C, H, W), channels_last; classes (N,)."""
+
+    x: Tensor
+    y: Tensor
+
+    @classmethod
+    def of(cls, examples: Examples, device: torch.device) -> "Split":
+        """Copy ``examples`` to ``device`` once, ready for indexing."""
+        x = torch.from_numpy(np.array(examples.x)).permute(0, 3, 1, 2)
+        return cls(
+            x.to(device, memory_format=torch.channels_last),
+            torch.from_numpy(np.array(examples.y)).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a run trains on: the task, its description and the splits it may see."""
+
+    task: Task
+    description: Description
+    train: Split
+    validation: Split
+
+    @property
+    def device(self) -> torch.device:
+        """Where the splits lie, and so where the run takes place."""
+        return self.train.x.device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; the last batch may be smaller."""
+        return math.ceil(len(self.train) / self.task.batch_size)
+
+
+def train(
+    run: RunSpec, material: Material, open_test: Callable[[], Split] | None = None
+) -> Iterator[EpochResult]:
+    """Train ``run`` on ``material``; yield one result an epoch, the last with ``ended``.
+
+    The run ends at its horizon, when the schedule's budget is spent, or when a loss is
+    not finite (``diverged``). Time the caller spends between epochs is not on the clock.
+
+    Args:
+        run: What to train.
+        material: What to train it on.
+        open_test: Opens the test split; called once, after the last epoch of a run that
+            did not diverge. ``None`` leaves it closed.
+    """
+    device, steps_per_epoch = material.device, material.steps_per_epoch
+    total_steps = run.num_epochs * steps_per_epoch
+    recipe = run.configuration.recipe
+    torch.manual_seed(run.seed)
+    order = torch.Generator().manual_seed(run.seed)
+    model = material.task.build(material.description).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+    )
+    horizon = Horizon(
+        total_steps=total_steps,
+        warmup_steps=round(recipe.warmup_frac * total_steps),
+        complexity=material.description.complexity.value,
+        timer=time.perf_counter if run.signals == "live" else None,
+    )
+    schedule = SCHEDULES[run.configuration.schedule](
+        optimizer, horizon, **run.configuration.parameters
+    )
+    adaptive = schedule if isinstance(schedule, AdaptiveLR) else None
+    to_input = Standardize(material.description, device)
+    meter = UsageMeter(device)
+    trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
+    num_steps = num_examples = 0
+
+    for epoch in range(1, run.num_epochs + 1):
+        model.train()
+        start = time.perf_counter()
+        losses: list[Tensor] = []
+        trace: list[tuple[int, float]] = []
+        permutation = torch.randperm(len(material.train), generator=order).to(device)
+        for batch in permutation.split(material.task.batch_size):
+            if num_steps % trace_every == 0:
+                trace.append((num_steps, float(optimizer.param_groups[0]["lr"])))
+            x, y = to_input(material.train.x[batch]), material.train.y[batch]
+            with autocast(device, run.precision):
+                loss = cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+            if adaptive is not None:
+                adaptive.observe(loss=losses[-1])
+            schedule.step()
+            num_steps += 1
+            num_examples += len(batch)
+            if adaptive is not None and (adaptive.finished or adaptive.diverged):
+                break
+        train_loss = float(torch.stack(losses).mean())
+        train_s = time.perf_counter() - start
+
+        with adaptive.paused() if adaptive is not None else nullcontext():
+            start = time.perf_counter()
+            val_loss, val_accuracy = evaluate(model, material.validation, to_input, run.precision)
+            diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+            progress = num_steps / total_steps if adaptive is None else adaptive.progress
+            usage = meter.read()
+            result = EpochResult(
+                epoch=epoch,
+                epoch_equivalents=num_examples / len(material.train),
+                num_steps=num_steps,
+                train_loss=train_loss,
+                val_loss=val_loss,
+                val_accuracy=val_accuracy,
+                lrs=tuple(lr for _, lr in trace),
+                lr_steps=tuple(step for step, _ in trace),
+                progress=progress,
+                train_s=train_s,
+                eval_s=time.perf_counter() - start,
+                ended_at=time.time(),
+                cpu_percent=usage.cpu_percent,
+                rss_bytes=usage.rss_bytes,
+                gpu_util=usage.gpu_util,
+                gpu_mem_bytes=usage.gpu_mem_bytes,
+                ended=diverged or progress >= 1.0 or epoch == run.num_epochs,
+                diverged=diverged,
+            )
+            if result.ended and not diverged and open_test is not None:
+                loss_, accuracy = evaluate(model, open_test(), to_input, run.precision)
+                result = replace(result, test_loss=loss_, test_accuracy=accuracy)
+            yield result
+        if result.ended:
+            return
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, split: Split, to_input: "Standardize", precision: str
+) -> tuple[float, float]:
+    """Return the mean loss [nats] and the accuracy of ``model`` on ``split``."""
+    model.eval()
+    loss = torch.zeros((), device=split.x.device)
+    num_correct = torch.zeros((), device=split.x.device)
+    for x, y in zip(split.x.split(EVAL_BATCH_SIZE), split.y.split(EVAL_BATCH_SIZE), strict=True):
+        with autocast(split.x.device, precision):
+            logits = model(to_input(x))
+        loss += cross_entropy(logits.float(), y, reduction="sum")
+        num_correct += (logits.argmax(1) == y).sum()
+    return float(loss) / len(split), float(num_correct) / len(split)
+
+
+class Standardize:
+    """uint8 images -> float32 with the training split's mean 0 and deviation 1 per channel."""
+
+    def __init__(self, description: Description, device: torch.device) -> None:
+        self.mean = torch.tensor(description.mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(description.std, device=device).view(1, -1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Standardise ``images``, uint8 (N, C, H, W)."""
+        return images.float().sub_(self.mean).div_(self.std)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context of a forward pass in ``precision`` (``fp32`` or ``bf16``)."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a short measurement on one slot decided.
+
+    Attributes:
+        precision: ``fp32`` or ``bf16``.
+        epoch_s: Estimated seconds of one training epoch.
+    """
+
+    precision: str
+    epoch_s: float
+
+
+def calibrate(material: Material, precision: str, num_pairs: int = 5) -> Calibration:
+    """Time training steps; with ``auto``, choose bf16 where the hardware has it and it pays.
+
+    Alternates steps in both precisions on one model and compares the medians; bf16 must
+    be at least 1.2 times as fast, so that noise does not decide.
+    """
+    device = material.device
+    if precision == "auto":
+        candidates = ["fp32", "bf16"] if _has_bf16(device) else ["fp32"]
+    else:
+        candidates = [precision]
+    model = material.task.build(material.description).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    to_input = Standardize(material.description, device)
+    size = material.task.batch_size
+    x, y = material.train.x[:size], material.train.y[:size]
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(num_pairs + 2):  # the first two warm up
+        for name, measured in seconds.items():
+            start = time.perf_counter()
+            with autocast(device, name):
+                loss = cross_entropy(model(to_input(x)), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            loss.item()  # waits for the device
+            measured.append(time.perf_counter() - start)
+    medians = {name: statistics.median(measured[2:]) for name, measured in seconds.items()}
+    chosen = candidates[0]
+    if len(candidates) == 2 and medians["fp32"] > 1.2 * medians["bf16"]:
+        chosen = "bf16"
+    return Calibration(chosen, medians[chosen] * material.steps_per_epoch)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
