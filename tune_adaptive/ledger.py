@@ -1,0 +1,203 @@
+"""The record of an experiment: an append-only file of events, one JSON row each.
+
+Everything after the search (analysis, report, export, progress) reads only this and the
+plan. Each row is on disk before the next is written; a row torn by a crash is cut off
+when the ledger is opened again.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tune_adaptive.errors import InputError
+from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The experiment's first row."""
+
+    at: float
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage began; ``num_epochs`` is what it may spend, in epoch-equivalents."""
+
+    stage: Stage
+    num_epochs: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run was handed to a slot."""
+
+    run: RunSpec
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """A run ended an epoch."""
+
+    run_id: str
+    result: EpochResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run ended: completed, stopped early, diverged or failed."""
+
+    run_id: str
+    status: Status
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TestOpened:
+    """A final run looked at the test split, once."""
+
+    run_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """An arm's configuration was chosen by its mean over fresh seeds."""
+
+    task: str
+    configuration: Configuration
+    val_accuracy: float
+    trial_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmFailed:
+    """No configuration of an arm trained to the end."""
+
+    task: str
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The experiment ran to its end."""
+
+    at: float
+
+
+Event = (
+    Opened
+    | StageStarted
+    | RunStarted
+    | EpochDone
+    | RunEnded
+    | TestOpened
+    | Selected
+    | ArmFailed
+    | Closed
+)
+_TYPES: dict[str, Any] = {
+    "opened": Opened,
+    "stage_started": StageStarted,
+    "run_started": RunStarted,
+    "epoch": EpochDone,
+    "run_ended": RunEnded,
+    "test_opened": TestOpened,
+    "selected": Selected,
+    "arm_failed": ArmFailed,
+    "closed": Closed,
+}
+_NAMES = {type_: name for name, type_ in _TYPES.items()}
+
+
+class Ledger:
+    """An open ledger; the only writer of its file."""
+
+    def __init__(self, path: Path) -> None:
+        cut_torn_tail(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, event: Event) -> None:
+        """Write one row and wait until it is on disk."""
+        row = {"event": _NAMES[type(event)], **asdict(event)}
+        self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def cut_torn_tail(path: Path) -> None:
+    """Cut ``path`` after its last newline, so that no row is glued to half of another."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def read(path: Path) -> list[Event]:
+    """Read every whole row of a ledger; a torn last row is left out.
+
+    Raises:
+        InputError: There is no ledger, or a row cannot be read; the message names the line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: not an experiment's ledger: {error.strerror}") from error
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    return list(_parse(lines, path))
+
+
+def _parse(lines: Iterable[bytes], path: Path) -> Iterator[Event]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            event = _event(row.pop("event"), row)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: line {number} cannot be read: {error!r}") from error
+        if isinstance(event, Opened) and event.version != VERSION:
+            raise InputError(
+                f"{path}: written by version {event.version} of the ledger; this reads {VERSION}"
+            )
+        yield event
+
+
+def _event(name: str, row: dict[str, Any]) -> Event:
+    if "run" in row:
+        row["run"] = RunSpec.from_dict(row["run"])
+    if "result" in row:
+        row["result"] = EpochResult.from_dict(row["result"])
+    if "configuration" in row:
+        own = row["configuration"]
+        row["configuration"] = Configuration(
+            own["schedule"], Recipe(**own["recipe"]), dict(own["parameters"])
+        )
+    event: Event = _TYPES[name](**row)
+    return event

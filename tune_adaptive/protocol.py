@@ -1,0 +1,535 @@
+"""The protocol: plan -> search -> select -> final, recorded in the ledger.
+
+Every arm (a schedule on a task) spends the same budget in the search. Its best trials
+are re-run on fresh seeds, the best mean is selected, and the selected configurations
+run on final seeds that are fresh again and the same for every arm. Only final runs open
+the test split.
+"""
+
+import datetime
+import importlib.metadata
+import inspect
+import math
+import os
+import platform
+import random
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from tune_adaptive import ledger as record
+from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial
+from tune_adaptive.ledger import Ledger
+from tune_adaptive.plan import Plan, TaskPlan
+from tune_adaptive.runs import (
+    Configuration,
+    EpochResult,
+    Recipe,
+    RunSpec,
+    Stage,
+    Status,
+    Value,
+)
+from tune_adaptive.schedules import SCHEDULES
+from tune_adaptive.spaces import SpaceError, did_you_mean, load_space, space_from_dict
+from tune_adaptive.tasks import TASKS, Task
+from tune_adaptive.tasks.data import Dataset
+from tune_adaptive.training import Material, Split, calibrate
+from tune_adaptive.tuning.arms import Arm, Arms
+from tune_adaptive.tuning.engine import cluster, execute, quiet
+from tune_adaptive.tuning.jobs import FixedRuns, Jobs
+
+NUM_CANDIDATES = 2
+NUM_SELECT_SEEDS = 2
+
+Watch = Callable[[record.Event], None]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for; the command line's options in their own words.
+
+    Attributes:
+        tasks: Names of tasks.
+        schedules: Names of schedules.
+        space_dir: Folder of the search spaces.
+        results_dir: Folder of the experiments.
+        name: The experiment's name; None makes one of the date.
+        num_epochs: T; None is each task's own.
+        budget: Full-run equivalents per arm, >= 1.
+        num_final_seeds: Fresh seeds of the comparison, >= 1.
+        gpus_per_trial: Share of a GPU in (0, 1]; None is 1 where there is a GPU, else 0.
+        num_gpus: GPUs the cluster is told it has; None is what is there.
+        cpus_per_trial: CPUs a trial gets, > 0.
+        max_concurrent: Most trials at once; None is what fits.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        signals: ``live`` or ``steady``.
+        seed: Root of all seeds.
+        command: What was typed, for the record.
+    """
+
+    tasks: tuple[str, ...]
+    schedules: tuple[str, ...]
+    space_dir: Path
+    results_dir: Path = Path("results")
+    name: str | None = None
+    num_epochs: int | None = None
+    budget: float = 8.0
+    num_final_seeds: int = 8
+    gpus_per_trial: float | None = None
+    num_gpus: int | None = None
+    cpus_per_trial: float = 1.0
+    max_concurrent: int | None = None
+    precision: str = "auto"
+    signals: str = "live"
+    seed: int = 0
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A plan with the folder it will live in and the data it will train on."""
+
+    plan: Plan
+    folder: Path
+    tasks: Mapping[str, Task]
+    datasets: Mapping[str, Dataset]
+
+
+def prepare(request: Request) -> Experiment:
+    """Check a request, read its spaces and data, calibrate, and freeze the plan.
+
+    Nothing is written.
+
+    Raises:
+        InputError: Something asked for cannot be.
+        EnvironmentFault: The machine lacks something asked for.
+    """
+    _check_request(request)
+    folder = _folder(request)
+    spaces = _load_spaces(request)
+    num_gpus, gpus_per_trial, device = _gpus(request)
+    num_cpus = len(os.sched_getaffinity(0))
+    slots = _num_slots(request, num_cpus, num_gpus, gpus_per_trial)
+    tasks = {name: TASKS[name] for name in request.tasks}
+    datasets = {name: task.load() for name, task in tasks.items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(request.cpus_per_trial)))
+    try:
+        task_plans = tuple(
+            _plan_task(task, datasets[name], request, spaces, device)
+            for name, task in tasks.items()
+        )
+    finally:
+        torch.set_num_threads(threads)
+    plan = Plan(
+        name=folder.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=request.command,
+        seed=request.seed,
+        schedules=request.schedules,
+        tasks=task_plans,
+        budget=request.budget,
+        num_candidates=NUM_CANDIDATES,
+        num_select_seeds=NUM_SELECT_SEEDS,
+        num_final_seeds=request.num_final_seeds,
+        signals=request.signals,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=request.cpus_per_trial,
+        num_gpus=num_gpus,
+        num_cpus=num_cpus,
+        slots=slots,
+        device=_device_in_words(device, num_gpus, gpus_per_trial),
+        versions={
+            name: importlib.metadata.version(name)
+            for name in ("tune-adaptive", "torch", "ray", "optuna", "numpy", "scipy")
+        }
+        | {"python": platform.python_version()},
+        hardware={
+            "machine": platform.machine(),
+            "system": f"{platform.system()} {platform.release()}",
+            "cpus": num_cpus,
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+    )
+    return Experiment(plan, folder, tasks, datasets)
+
+
+def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool = False) -> None:
+    """Run a prepared experiment: make its folder, search, select, compare.
+
+    Args:
+        experiment: What :func:`prepare` returned.
+        watch: Hears every event after it is on disk.
+        verbose: Let Ray speak.
+
+    Raises:
+        NoSuccessfulTrial: No arm has a configuration that trained to its end.
+        EnvironmentFault: The folder cannot be made.
+    """
+    plan = experiment.plan
+    try:
+        experiment.folder.mkdir(parents=True)
+        plan.write(experiment.folder / "plan.toml")
+    except FileExistsError as error:
+        raise InputError(f"{experiment.folder}: exists already; choose another --name") from error
+    except OSError as error:
+        raise EnvironmentFault(f"{experiment.folder}: cannot be written: {error}") from error
+
+    with Ledger(experiment.folder / "ledger.jsonl") as ledger:
+
+        def note(event: record.Event) -> None:
+            ledger.append(event)
+            watch(event)
+
+        data_bytes = sum(
+            split.x.nbytes
+            for data in experiment.datasets.values()
+            for split in (data.train, data.validation, data.test)
+        )
+        with quiet(verbose):
+            note(record.Opened(at=time.time()))
+            arms = _arms(plan)
+            stages = _Stages(plan, arms, note)
+            try:
+                with cluster(plan, data_bytes, verbose):
+                    execute(stages, plan, experiment.tasks, experiment.datasets)
+            finally:
+                arms.save_studies(experiment.folder / "studies.db")
+        if not stages.selected:
+            raise NoSuccessfulTrial(
+                f"{experiment.folder}: no trial trained to its end; see ledger.jsonl"
+            )
+        note(record.Closed(at=time.time()))
+
+
+# ---------------------------------------------------------------------- the stages
+
+
+class _Stages:
+    """The stages as one source of runs, so that the workers stay warm between them."""
+
+    def __init__(self, plan: Plan, arms: Arms, note: Callable[[record.Event], None]) -> None:
+        self._plan = plan
+        self._arms = arms
+        self._note = note
+        self.selected: list[Configuration] = []
+        self._stages = self._sequence()
+        self._present: Jobs | None = next(self._stages)
+
+    def _sequence(self) -> Iterator[Jobs]:
+        plan, note = self._plan, self._note
+        note(record.StageStarted("search", plan.stage_epochs("search"), time.time()))
+        yield self._arms
+
+        candidates = {
+            (task.name, schedule): self._arms.candidates((task.name, schedule), plan.num_candidates)
+            for task in plan.tasks
+            for schedule in plan.schedules
+        }
+        reruns = [
+            _rerun(plan, "select", candidate.run, f"{candidate.run.id}-{index}", index)
+            for arm in candidates.values()
+            for candidate in arm
+            for index in range(plan.num_select_seeds)
+        ]
+        note(record.StageStarted("select", plan.stage_epochs("select"), time.time()))
+        select = FixedRuns(reruns)
+        yield select
+
+        winners: list[RunSpec] = []
+        for (task, schedule), arm in candidates.items():
+            # A candidate whose re-run diverged or failed has no mean and is not selected.
+            means = []
+            for candidate in arm:
+                ids = [f"select-{candidate.run.id}-{i}" for i in range(plan.num_select_seeds)]
+                if all(id_ in select.last for id_ in ids):
+                    mean = statistics.fmean(select.last[id_].val_accuracy for id_ in ids)
+                    means.append((mean, candidate.run))
+            if not means:
+                note(record.ArmFailed(task, schedule))
+                continue
+            mean, best = max(means, key=lambda pair: pair[0])
+            note(record.Selected(task, best.configuration, mean, best.id))
+            self.selected.append(best.configuration)
+            winners.append(best)
+
+        finals = [
+            _rerun(plan, "final", best, f"{_slug(best)}-{index}", index, open_test=True)
+            for best in winners
+            for index in range(plan.num_final_seeds)
+        ]
+        random.Random(plan.seed).shuffle(finals)
+        note(record.StageStarted("final", plan.stage_epochs("final"), time.time()))
+        yield FixedRuns(finals)
+
+    def next(self) -> RunSpec | None:
+        while self._present is not None and self._present.exhausted:
+            self._present = next(self._stages, None)
+        run = None if self._present is None else self._present.next()
+        if run is not None:
+            self._note(record.RunStarted(run, time.time()))
+        return run
+
+    @property
+    def exhausted(self) -> bool:
+        return self._present is None
+
+    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+        assert self._present is not None
+        self._note(record.EpochDone(run.id, result))
+        if result.test_accuracy is not None:
+            self._note(record.TestOpened(run.id, time.time()))
+        status = self._present.heard(run, result)
+        if status is not None:
+            self._note(record.RunEnded(run.id, status, "", time.time()))
+        return status
+
+    def failed(self, run: RunSpec, message: str) -> None:
+        assert self._present is not None
+        self._present.failed(run, message)
+        self._note(record.RunEnded(run.id, "failed", message, time.time()))
+
+
+def _arms(plan: Plan) -> Arms:
+    num_seeds = math.ceil(plan.budget) * 3 + 3  # no trial is shorter than a third of a run
+    seeds = [plan.stage_seed("search", index) for index in range(num_seeds)]
+    return Arms(
+        [
+            Arm(
+                template=RunSpec(
+                    id="",
+                    stage="search",
+                    task=task.name,
+                    configuration=Configuration(schedule),
+                    seed=0,
+                    num_epochs=task.num_epochs,
+                    precision=task.precision,
+                    signals=plan.signals,
+                ),
+                space=space_from_dict(task.spaces[schedule], "plan.toml"),
+                budget=plan.budget * task.num_epochs,
+                seeds=seeds,
+                sampler_seed=plan.seed,
+            )
+            for task in plan.tasks
+            for schedule in plan.schedules
+        ]
+    )
+
+
+def _rerun(
+    plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, open_test: bool = False
+) -> RunSpec:
+    return RunSpec(
+        id=f"{stage}-{name}",
+        stage=stage,
+        task=run.task,
+        configuration=run.configuration,
+        seed=plan.stage_seed(stage, index),
+        num_epochs=run.num_epochs,
+        precision=run.precision,
+        signals=run.signals,
+        open_test=open_test,
+    )
+
+
+def _slug(run: RunSpec) -> str:
+    return f"{run.task.replace('/', '-')}-{run.configuration.schedule}"
+
+
+# ---------------------------------------------------------------------- the checks
+
+
+def _check_request(request: Request) -> None:
+    problems = []
+    for what, names, known in (
+        ("task", request.tasks, TASKS),
+        ("schedule", request.schedules, SCHEDULES),
+    ):
+        problems += [
+            f"unknown {what} {name!r}{did_you_mean(name, known)}"
+            for name in names
+            if name not in known
+        ]
+        problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
+    for option, value, ok, allowed in (
+        ("--epochs", request.num_epochs, (request.num_epochs or 1) >= 1, ">= 1"),
+        (
+            "--budget",
+            request.budget,
+            1 <= request.budget < math.inf,
+            ">= 1: an arm must afford one full run",
+        ),
+        ("--final-seeds", request.num_final_seeds, request.num_final_seeds >= 1, ">= 1"),
+        (
+            "--gpus-per-trial",
+            request.gpus_per_trial,
+            request.gpus_per_trial is None or 0 < request.gpus_per_trial <= 1,
+            "in (0, 1]",
+        ),
+        ("--num-gpus", request.num_gpus, (request.num_gpus or 0) >= 0, ">= 0"),
+        (
+            "--cpus-per-trial",
+            request.cpus_per_trial,
+            0 < request.cpus_per_trial < math.inf,
+            "> 0 and finite",
+        ),
+        (
+            "--max-concurrent",
+            request.max_concurrent,
+            request.max_concurrent is None or request.max_concurrent >= 1,
+            ">= 1",
+        ),
+        ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
+    ):
+        if not ok or (option == "--epochs" and value == 0):
+            problems.append(f"{option} must be {allowed}, got {value}")
+    for option, choice, choices in (
+        ("--precision", request.precision, ("auto", "fp32", "bf16")),
+        ("--signals", request.signals, ("live", "steady")),
+    ):
+        if choice not in choices:
+            problems.append(
+                f"{option} must be one of {', '.join(choices)}, got {choice!r}"
+                f"{did_you_mean(choice, choices)}"
+            )
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _repeated(names: tuple[str, ...]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _folder(request: Request) -> Path:
+    name = request.name
+    if name is None:
+        name = datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
+    if not _NAME.fullmatch(name):
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        raise InputError(
+            f"--name {shown!r}: must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter "
+            "or digit"
+        )
+    folder = request.results_dir / name
+    try:
+        exists = folder.exists()
+    except OSError as error:
+        raise EnvironmentFault(f"--results-dir {request.results_dir}: {error}") from error
+    if exists:
+        raise InputError(f"{folder}: exists already; choose another --name")
+    # The nearest folder that is there must be one we may write in.
+    parent = request.results_dir
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise EnvironmentFault(
+            f"--results-dir {request.results_dir}: cannot be written: {parent} is "
+            + ("read-only" if parent.is_dir() else "not a folder")
+        )
+    return folder
+
+
+def _load_spaces(request: Request) -> dict[tuple[str, str], dict[str, object]]:
+    """Read the space of every arm; report the problems of all files at once."""
+    problems: list[str] = []
+    spaces = {}
+    common = asdict(Recipe())
+    for task in request.tasks:
+        for schedule in request.schedules:
+            try:
+                space = load_space(
+                    request.space_dir,
+                    schedule,
+                    task,
+                    common_defaults=common,
+                    schedule_defaults=builder_defaults(schedule),
+                )
+                spaces[task, schedule] = space.to_dict()
+            except SpaceError as error:
+                problems += [text for text in error.problems if text not in problems]
+    if problems:
+        raise SpaceError(problems)
+    return spaces
+
+
+def builder_defaults(schedule: str) -> dict[str, Value]:
+    """Return the schedule's own hyperparameters and defaults: its builder's signature."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(SCHEDULES[schedule]).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _gpus(request: Request) -> tuple[int, float, torch.device]:
+    """Return the cluster's GPUs, each trial's share of one, and the device trained on."""
+    num_real = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    num_gpus = num_real if request.num_gpus is None else request.num_gpus
+    share = request.gpus_per_trial
+    if share is None:
+        share = 1.0 if num_gpus else 0.0
+    elif num_gpus == 0:
+        raise EnvironmentFault(
+            f"--gpus-per-trial {share:g}: there is no GPU here (torch sees none). Leave the "
+            "option out to train on the CPU, or rehearse the packing with --num-gpus N."
+        )
+    device = torch.device("cuda" if num_real and share > 0 else "cpu")
+    return num_gpus, share, device
+
+
+def _num_slots(request: Request, num_cpus: int, num_gpus: int, gpus_per_trial: float) -> int:
+    slots = math.floor(num_cpus / request.cpus_per_trial + 1e-9)
+    if slots == 0:
+        raise EnvironmentFault(
+            f"--cpus-per-trial {request.cpus_per_trial:g}: this machine has {num_cpus} CPUs"
+        )
+    if gpus_per_trial > 0:
+        slots = min(slots, num_gpus * math.floor(1 / gpus_per_trial + 1e-9))
+    if request.max_concurrent is not None:
+        slots = min(slots, request.max_concurrent)
+    return slots
+
+
+def _device_in_words(device: torch.device, num_gpus: int, gpus_per_trial: float) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {gpus_per_trial:g} of it each trial"
+    if num_gpus and gpus_per_trial:
+        return "logical GPUs, trained on CPU"
+    return "CPU"
+
+
+def _plan_task(
+    task: Task,
+    data: Dataset,
+    request: Request,
+    spaces: Mapping[tuple[str, str], Mapping[str, object]],
+    device: torch.device,
+) -> TaskPlan:
+    description = data.describe()
+    material = Material(
+        task, description, Split.of(data.train, device), Split.of(data.validation, device)
+    )
+    calibration = calibrate(material, request.precision)
+    return TaskPlan(
+        name=task.name,
+        num_epochs=task.num_epochs if request.num_epochs is None else request.num_epochs,
+        num_train=len(data.train),
+        num_validation=len(data.validation),
+        num_test=len(data.test),
+        batch_size=task.batch_size,
+        data_sha256=data.sha256(),
+        complexity=description.complexity,
+        precision=calibration.precision,
+        epoch_s=calibration.epoch_s,
+        spaces={schedule: spaces[task.name, schedule] for schedule in request.schedules},
+    )

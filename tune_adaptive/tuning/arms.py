@@ -1,0 +1,199 @@
+"""The arms of a search: one Optuna study per schedule and task, equal budgets.
+
+The arm that has spent least of its budget gets the next slot. Budgets are counted in
+epoch-equivalents E and never overspent: a run reserves its horizon, or what is left,
+when it starts, and what early stopping releases goes to the arm's other runs.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
+from tune_adaptive.spaces import SearchSpace
+from tune_adaptive.tuning.asha import Asha, first_rung
+
+MAX_FAILURES_IN_A_ROW = 5
+NUM_STARTUP_TRIALS = 6
+EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trial that trained to its end."""
+
+    run: RunSpec
+    val_accuracy: float
+
+
+@dataclass(slots=True)
+class _Running:
+    trial: Trial
+    reserved: float  # epoch-equivalents the run may spend in all
+    spent: float = 0.0
+
+
+class Arm:
+    """One schedule on one task.
+
+    Args:
+        template: What all its runs share; id, seed and configuration are filled in.
+        space: Its search space; the first trial is the space's defaults.
+        budget: Epoch-equivalents it may spend.
+        seeds: The seed of trial i is ``seeds[i % len(seeds)]``, the same in every arm.
+        sampler_seed: Seed of Optuna's sampler.
+    """
+
+    def __init__(
+        self,
+        template: RunSpec,
+        space: SearchSpace,
+        budget: float,
+        seeds: Sequence[int],
+        sampler_seed: int,
+    ) -> None:
+        self.template = template
+        self.space = space
+        self.budget = budget
+        self.seeds = seeds
+        self.spent = 0.0
+        self.completed: list[Candidate] = []
+        self._running: dict[str, _Running] = {}
+        self._asha = Asha(template.num_epochs)
+        self._num_failures_in_a_row = 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=sampler_seed,
+                n_startup_trials=NUM_STARTUP_TRIALS,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
+        name = f"{template.task}:{template.configuration.schedule}"
+        self.study = optuna.create_study(study_name=name, direction="maximize", sampler=sampler)
+        self.study.enqueue_trial(space.defaults())
+
+    @property
+    def num_running(self) -> int:
+        """How many of its trials run now."""
+        return len(self._running)
+
+    @property
+    def committed(self) -> float:
+        """Epoch-equivalents spent, or reserved by runs under way."""
+        return self.spent + sum(run.reserved - run.spent for run in self._running.values())
+
+    @property
+    def can_start(self) -> bool:
+        """Whether what is left pays for at least one first rung."""
+        left = self.budget - self.committed
+        healthy = self._num_failures_in_a_row < MAX_FAILURES_IN_A_ROW
+        return healthy and left + EPSILON >= first_rung(self.template.num_epochs)
+
+    def start(self) -> RunSpec:
+        """Ask Optuna for a configuration and reserve its budget."""
+        reserved = min(float(self.template.num_epochs), self.budget - self.committed)
+        trial = self.study.ask()
+        schedule = self.template.configuration.schedule
+        run = RunSpec(
+            id=f"search-{self.template.task.replace('/', '-')}-{schedule}-{trial.number:04d}",
+            stage="search",
+            task=self.template.task,
+            configuration=Configuration.from_values(schedule, self.space.suggest(trial)),
+            seed=self.seeds[trial.number % len(self.seeds)],
+            num_epochs=self.template.num_epochs,
+            precision=self.template.precision,
+            signals=self.template.signals,
+        )
+        trial.set_user_attr("run_id", run.id)
+        trial.set_user_attr("seed", run.seed)
+        self._running[run.id] = _Running(trial, reserved)
+        return run
+
+    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+        """Account for an epoch and decide whether the run goes on.
+
+        A run that diverged is told FAIL, one stopped early PRUNED with the value it
+        reported, and only one that trained to its end COMPLETE.
+        """
+        running = self._running[run.id]
+        self.spent += result.epoch_equivalents - running.spent
+        running.spent = result.epoch_equivalents
+        if result.diverged:
+            return self._end(run, TrialState.FAIL, "diverged")
+        running.trial.report(result.val_accuracy, step=result.epoch)
+        if result.ended:
+            self.completed.append(Candidate(run, result.val_accuracy))
+            return self._end(run, TrialState.COMPLETE, "completed", result.val_accuracy)
+        if not self._asha.goes_on(result.epoch, result.val_accuracy):
+            return self._end(run, TrialState.PRUNED, "stopped")
+        if running.reserved - running.spent < 1 - EPSILON:
+            if self.budget - self.committed < 1 - EPSILON:
+                return self._end(run, TrialState.PRUNED, "stopped")
+            running.reserved += 1
+        return None
+
+    def failed(self, run: RunSpec) -> None:
+        """Give back what a failed run had reserved; what it spent stays spent."""
+        self._end(run, TrialState.FAIL, "failed")
+
+    def _end(
+        self, run: RunSpec, state: TrialState, status: Status, value: float | None = None
+    ) -> Status:
+        running = self._running.pop(run.id)
+        running.trial.set_user_attr("epoch_equivalents", running.spent)
+        self.study.tell(running.trial, value, state=state)
+        self._num_failures_in_a_row = (
+            self._num_failures_in_a_row + 1 if state is TrialState.FAIL else 0
+        )
+        return status
+
+
+class Arms:
+    """All arms of a search, sharing the slots."""
+
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self._arms = {arm.template.arm: arm for arm in arms}
+
+    def next(self) -> RunSpec | None:
+        """Start a run of the arm that has spent the least of its budget, if any can start."""
+        startable = [arm for arm in self._arms.values() if arm.can_start]
+        if not startable:
+            return None
+        return min(startable, key=lambda arm: arm.committed / arm.budget).start()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every arm has spent its budget and ended its runs."""
+        return all(not arm.can_start and arm.num_running == 0 for arm in self._arms.values())
+
+    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+        """Pass an epoch to the run's arm."""
+        return self._arms[run.arm].heard(run, result)
+
+    def failed(self, run: RunSpec, message: str) -> None:
+        """Pass a failure to the run's arm."""
+        self._arms[run.arm].failed(run)
+
+    def candidates(self, arm: tuple[str, str], num: int) -> list[Candidate]:
+        """Return the arm's best completed trials, the best first."""
+        ranked = sorted(self._arms[arm].completed, key=lambda c: c.val_accuracy, reverse=True)
+        return ranked[:num]
+
+    def save_studies(self, path: Path) -> None:
+        """Write every study to an SQLite file that optuna-dashboard opens."""
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        try:
+            for arm in self._arms.values():
+                saved = optuna.create_study(
+                    study_name=arm.study.study_name, storage=storage, direction="maximize"
+                )
+                saved.add_trials(arm.study.get_trials(deepcopy=False))
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()

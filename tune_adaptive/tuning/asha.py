@@ -1,0 +1,46 @@
+"""Asynchronous successive halving, within one arm.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
+"""
+
+import math
+
+
+class Asha:
+    """Early stopping over rungs r, r * eta, r * eta**2, ... below T; the first at >= T / 3.
+
+    At a rung, a run goes on if it is among the best 1/eta of those that reached it so far,
+    itself included; the first one always goes on. Values are maximised.
+
+    Example:
+        >>> asha = Asha(num_epochs=9)
+        >>> asha.rungs
+        (3,)
+        >>> [asha.goes_on(3, value) for value in (0.5, 0.4, 0.6)]
+        [True, False, True]
+        >>> asha.goes_on(4, 0.0)  # not a rung
+        True
+    """
+
+    def __init__(self, num_epochs: int, reduction_factor: int = 3) -> None:
+        self.reduction_factor = reduction_factor
+        rungs, rung = [], first_rung(num_epochs)
+        while rung < num_epochs:
+            rungs.append(rung)
+            rung *= reduction_factor
+        self.rungs = tuple(rungs)
+        self._values: dict[int, list[float]] = {rung: [] for rung in rungs}
+
+    def goes_on(self, epoch: int, value: float) -> bool:
+        """Record ``value`` at ``epoch`` and say whether the run goes on."""
+        values = self._values.get(epoch)
+        if values is None:
+            return True
+        values.append(value)
+        num_kept = max(1, len(values) // self.reduction_factor)
+        return value >= sorted(values, reverse=True)[num_kept - 1]
+
+
+def first_rung(num_epochs: int) -> int:
+    """Return the first epoch at which a run of ``num_epochs`` may be stopped."""
+    return math.ceil(num_epochs / 3)

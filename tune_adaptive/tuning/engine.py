@@ -1,0 +1,212 @@
+"""One Ray Tune ``Tuner`` for all stages: warm workers, no slot idle while a run waits.
+
+Ray's part is to place worker processes and carry results. What runs next, and what a
+result means, is decided by the :class:`Jobs` it is handed.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to answer
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # the ledger is the record
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tune_adaptive.plan import Plan
+from tune_adaptive.runs import EpochResult, RunSpec, Status
+from tune_adaptive.tasks import Task
+from tune_adaptive.tasks.data import Dataset
+from tune_adaptive.tuning.jobs import Jobs
+from tune_adaptive.tuning.trainable import Worker
+
+MIN_OBJECT_STORE_BYTES = 256 * 2**20
+
+
+@contextlib.contextmanager
+def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None]:
+    """Start a Ray of our own on this machine and stop it after; join none that runs.
+
+    A Ray that this process has already connected to is used, and left running.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(
+        address="local",
+        num_cpus=plan.num_cpus,
+        num_gpus=plan.num_gpus,
+        include_dashboard=False,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        object_store_memory=max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def quiet(verbose: bool) -> Iterator[None]:
+    """Keep Ray and Optuna from logging anything but errors, unless ``verbose``."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "optuna")]
+    levels = [logger.level for logger in loggers]
+    if not verbose:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def execute(
+    jobs: Jobs, plan: Plan, tasks: Mapping[str, Task], datasets: Mapping[str, Dataset]
+) -> None:
+    """Run ``jobs`` on the present cluster until they are exhausted.
+
+    Raises:
+        Exception: Whatever ``jobs`` raised; the workers are stopped first.
+    """
+    splits = {
+        name: (ray.put(data.train), ray.put(data.validation), ray.put(data.test))
+        for name, data in datasets.items()
+    }
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            Worker,
+            tasks=dict(tasks),
+            descriptions={name: data.describe() for name, data in datasets.items()},
+            splits=splits,
+            num_threads=max(1, int(plan.cpus_per_trial)),
+            gpu_fraction=plan.gpus_per_trial,
+        ),
+        {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
+    )
+    driver = _Driver(jobs)
+    storage = tempfile.mkdtemp(prefix="tune-adaptive-")
+    try:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=_Suggest(driver),
+                scheduler=_Decide(driver),
+                num_samples=-1,
+                max_concurrent_trials=plan.slots,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=storage,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if driver.error is not None:
+        raise driver.error
+
+
+class _Driver:
+    """Passes Ray's calls on to the jobs; what they raise ends the search, not a trial."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._runs: dict[str, RunSpec] = {}  # under way, by Ray's trial id
+        self.error: BaseException | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        with self._catching():
+            run = None if self.error else self._jobs.next()
+            if run is not None:
+                self._runs[trial_id] = run
+                return {"run": run.to_dict()}
+        if self.error or self._jobs.exhausted:
+            return Searcher.FINISHED
+        return None
+
+    def heard(self, trial_id: str, result: dict[str, Any]) -> str:
+        status: Status | None = None
+        with self._catching():
+            run = self._runs[trial_id]
+            if "failure" in result:
+                self._jobs.failed(run, result["failure"])
+                status = "failed"
+            else:
+                status = self._jobs.heard(run, EpochResult.from_dict(json.loads(result["epoch"])))
+            if status is not None:
+                del self._runs[trial_id]
+        if self.error or status is not None:
+            return TrialScheduler.STOP
+        return TrialScheduler.CONTINUE
+
+    def died(self, trial_id: str, message: str) -> None:
+        with self._catching():
+            run = self._runs.pop(trial_id, None)
+            if run is not None:
+                self._jobs.failed(run, message)
+
+    @contextlib.contextmanager
+    def _catching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+
+class _Suggest(Searcher):
+    def __init__(self, driver: _Driver) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self._driver = driver
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        return self._driver.suggest(trial_id)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The jobs have heard it from the scheduler."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger is the record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The ledger is the record."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its parts for a restore that we never do."""
+        return {}
+
+
+class _Decide(FIFOScheduler):
+    def __init__(self, driver: _Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return self._driver.heard(trial.trial_id, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        error = trial.get_error()
+        self._driver.died(trial.trial_id, str(error) if error else "the worker process died")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its parts for a restore that we never do."""
+        return {}

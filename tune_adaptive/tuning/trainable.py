@@ -1,0 +1,90 @@
+"""The Trainable: one worker process that trains run after run."""
+
+import json
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import ray
+import torch
+from ray import ObjectRef, tune
+
+from tune_adaptive.runs import EpochResult, RunSpec
+from tune_adaptive.tasks import Task
+from tune_adaptive.tasks.data import Description, Examples
+from tune_adaptive.training import Material, Split, train
+
+
+class Worker(tune.Trainable):
+    """Trains one epoch a ``step``; reused across trials, so data and torch stay warm."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        *,
+        tasks: Mapping[str, Task],
+        descriptions: Mapping[str, Description],
+        splits: Mapping[str, tuple[ObjectRef, ObjectRef, ObjectRef]],
+        num_threads: int,
+        gpu_fraction: float,
+    ) -> None:
+        """Prepare the process once.
+
+        Args:
+            config: ``{"run": RunSpec.to_dict()}``.
+            tasks: By name.
+            descriptions: By the task's name.
+            splits: By the task's name, references to (train, validation, test); test is
+                fetched only at the end of a run that opens it.
+            num_threads: CPU threads torch may use.
+            gpu_fraction: Share of the GPU this process may fill; 0 trains on the CPU.
+        """
+        torch.set_num_threads(num_threads)
+        self._device = claim_device(gpu_fraction)
+        self._tasks, self._descriptions, self._splits = tasks, descriptions, splits
+        self._materials: dict[str, Material] = {}
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next run; the process stays."""
+        self._run = RunSpec.from_dict(new_config["run"])
+        self._epochs: Iterator[EpochResult] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; what the run raises is a result, so that the process survives."""
+        try:
+            if self._epochs is None:
+                self._epochs = self._start()
+            return {"epoch": json.dumps(asdict(next(self._epochs)))}
+        except Exception:
+            self._epochs = None
+            return {"failure": traceback.format_exc()}
+
+    def _start(self) -> Iterator[EpochResult]:
+        run = self._run
+        if run.task not in self._materials:
+            training, validation, _ = self._splits[run.task]
+            self._materials[run.task] = Material(
+                task=self._tasks[run.task],
+                description=self._descriptions[run.task],
+                train=self._fetch(training),
+                validation=self._fetch(validation),
+            )
+        test = self._splits[run.task][2]
+        open_test = (lambda: self._fetch(test)) if run.open_test else None
+        return train(run, self._materials[run.task], open_test)
+
+    def _fetch(self, split: ObjectRef) -> Split:
+        examples: Examples = ray.get(split)
+        return Split.of(examples, self._device)
+
+
+def claim_device(gpu_fraction: float) -> torch.device:
+    """Return the device of this process, its memory capped to its share of the GPU."""
+    if gpu_fraction > 0 and torch.cuda.is_available():
+        if gpu_fraction < 1:
+            torch.cuda.set_per_process_memory_fraction(gpu_fraction)
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
