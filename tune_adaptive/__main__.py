@@ -1,0 +1,20 @@
+"""The ``tune-adaptive`` command: ``tune-adaptive X`` is ``python -m tune_adaptive.X``."""
+
+import runpy
+import sys
+
+COMMANDS = ("search", "report", "export")
+
+
+def main() -> None:
+    """Run the command named by the first argument."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command not in COMMANDS:
+        print(f"usage: tune-adaptive {{{'|'.join(COMMANDS)}}} [--help]", file=sys.stderr)
+        sys.exit(0 if command in ("-h", "--help") else 2)
+    sys.argv = [f"tune-adaptive {command}", *sys.argv[2:]]
+    runpy.run_module(f"tune_adaptive.{command}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,464 @@
+"""Ledger -> estimates, intervals, verdicts. No torch, no ray.
+
+The estimand of a task is the paired mean difference in test accuracy, adaptive minus
+the baseline of record: the baseline with the best validation accuracy when selected.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from tune_adaptive import ledger
+from tune_adaptive.errors import InputError
+from tune_adaptive.plan import Plan, TaskPlan
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec
+
+STUDIED = "adaptive"
+ALPHA = 0.05
+POWER = 0.8
+MIN_EQUIVALENCE_MARGIN = 0.002  # 0.2 percentage points
+TARGET_RATIO = 1.10
+
+Word = Literal["better", "worse", "equivalent", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean with its 95% t interval; the interval is None where n < 2."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """The final runs of one selected configuration.
+
+    Attributes:
+        task: ``dataset/model``.
+        schedule: Name of the schedule.
+        configuration: What was selected.
+        select_val_accuracy: Its mean validation accuracy over the selection seeds.
+        test_accuracy: Over the final seeds; a diverged run counts as chance, 1/K.
+        train_loss: Of the last epoch [nats].
+        val_loss: Of the last epoch [nats].
+        val_accuracy: Of the last epoch.
+        train_s: Seconds of training a run, validation left out.
+        epochs_to_target: Restricted mean; a miss counts as T.
+        seconds_to_target: Restricted mean training seconds; a miss counts as the whole run.
+        num_hits: Runs that reached the target.
+        cpu_percent: 100 is one core.
+        rss_bytes: Largest resident memory of the worker process.
+        gpu_util: GPU utilisation in [0, 1]; None where not measured.
+        gpu_mem_bytes: Largest GPU memory of the process; None where not measured.
+        num_diverged: Final runs that diverged.
+        num_failed: Final runs that failed or never ended; they have no numbers.
+    """
+
+    task: str
+    schedule: str
+    configuration: Configuration
+    select_val_accuracy: float
+    test_accuracy: Mean | None
+    train_loss: Mean | None
+    val_loss: Mean | None
+    val_accuracy: Mean | None
+    train_s: Mean | None
+    epochs_to_target: Mean | None
+    seconds_to_target: Mean | None
+    num_hits: int
+    cpu_percent: Mean | None
+    rss_bytes: int | None
+    gpu_util: Mean | None
+    gpu_mem_bytes: int | None
+    num_diverged: int
+    num_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Adaptive minus one baseline in test accuracy, paired by seed.
+
+    Attributes:
+        baseline: The other schedule.
+        difference: Mean with its 95% paired t interval, in accuracy.
+        pairs: The differences, one a seed.
+        p: Exact two-sided sign-flip test; None where n < 2.
+        p_holm: ``p`` adjusted by Holm over the task's baselines.
+        of_record: Whether it is the strongest baseline by validation.
+    """
+
+    baseline: str
+    difference: Mean
+    pairs: tuple[float, ...]
+    p: float | None
+    p_holm: float | None
+    of_record: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one task.
+
+    Attributes:
+        task: ``dataset/model``.
+        word: One of four; None where there is nothing to compare.
+        sentence: The answer in one line.
+        margin: Equivalence margin, in accuracy.
+        minimum_detectable: Difference that this n would find with 80% power.
+    """
+
+    task: str
+    word: Word | None
+    sentence: str
+    margin: float | None = None
+    minimum_detectable: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the ledger tells it."""
+
+    spec: RunSpec
+    started_at: float
+    epochs: tuple[EpochResult, ...]
+    status: str  # a Status, or "lost": no end was recorded
+    message: str
+
+    @property
+    def last(self) -> EpochResult | None:
+        """Its last epoch, if it has one."""
+        return self.epochs[-1] if self.epochs else None
+
+
+class Analysis:
+    """Everything that is read off one experiment.
+
+    Args:
+        folder: The experiment's folder.
+
+    Raises:
+        InputError: It holds no plan or no readable ledger.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan = Plan.read(folder / "plan.toml")
+        self.events = ledger.read(folder / "ledger.jsonl")
+        self.runs = _runs(self.events)
+        self.selected = {
+            (event.task, event.configuration.schedule): event
+            for event in self.events
+            if isinstance(event, ledger.Selected)
+        }
+
+    def task(self, name: str) -> TaskPlan:
+        """Return the plan of one task."""
+        return next(task for task in self.plan.tasks if task.name == name)
+
+    def final_runs(self, task: str, schedule: str) -> list[Run]:
+        """Return the final runs of an arm, in the order of their seeds."""
+        runs = [
+            run
+            for run in self.runs
+            if run.spec.stage == "final" and run.spec.arm == (task, schedule)
+        ]
+        return sorted(runs, key=lambda run: run.spec.seed)
+
+    def baseline_of_record(self, task: str) -> str | None:
+        """Return the baseline with the best validation accuracy when selected."""
+        baselines = {
+            schedule: event.val_accuracy
+            for (name, schedule), event in self.selected.items()
+            if name == task and schedule != STUDIED
+        }
+        return max(baselines, key=lambda name: baselines[name]) if baselines else None
+
+    def target_error(self, task: str) -> float | None:
+        """Return 1.10 e*: e* is the median validation error of the baseline's re-runs."""
+        baseline = self.baseline_of_record(task)
+        if baseline is None:
+            return None
+        trial_id = self.selected[task, baseline].trial_id
+        errors = [
+            1 - run.last.val_accuracy
+            for run in self.runs
+            if run.spec.id.startswith(f"select-{trial_id}-") and run.last
+        ]
+        return TARGET_RATIO * float(np.median(errors)) if errors else None
+
+    @cached_property
+    def arms(self) -> list[ArmResult]:
+        """The final runs of every selected configuration, tasks and schedules in plan order."""
+        return [
+            self._arm(task.name, schedule)
+            for task in self.plan.tasks
+            for schedule in self.plan.schedules
+            if (task.name, schedule) in self.selected
+        ]
+
+    def comparisons(self, task: str) -> list[Comparison]:
+        """Compare adaptive with every other schedule of a task."""
+        ours = self._test_accuracies(task, STUDIED)
+        found = []
+        for schedule in self.plan.schedules:
+            theirs = self._test_accuracies(task, schedule)
+            pairs = tuple(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs))
+            if schedule != STUDIED and pairs:
+                found.append((schedule, pairs))
+        p_values = [sign_flip_p(pairs) for _, pairs in found]
+        measured = [p for p in p_values if p is not None]
+        adjusted = iter(multipletests(measured, ALPHA, "holm")[1] if measured else ())
+        return [
+            Comparison(
+                baseline=schedule,
+                difference=mean_interval(pairs),
+                pairs=pairs,
+                p=p,
+                p_holm=None if p is None else float(next(adjusted)),
+                of_record=schedule == self.baseline_of_record(task),
+            )
+            for (schedule, pairs), p in zip(found, p_values, strict=True)
+        ]
+
+    def verdict(self, task: str) -> Verdict:
+        """Say in one of four words how adaptive compares with the baseline of record."""
+        comparisons = self.comparisons(task)
+        record = next((each for each in comparisons if each.of_record), None)
+        if record is None:
+            return Verdict(task, None, f"{task}: no final run of {STUDIED} and a baseline to pair.")
+        margin = None
+        if record.difference.n > 1:
+            theirs = list(self._test_accuracies(task, record.baseline).values())
+            margin = max(MIN_EQUIVALENCE_MARGIN, float(np.std(theirs, ddof=1)))
+        return judge(task, record, len(comparisons), margin)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict of every task."""
+        return [self.verdict(task.name) for task in self.plan.tasks]
+
+    @property
+    def busy(self) -> tuple[float, float] | None:
+        """Share of the slots' time spent (training, validating) during the search.
+
+        Counted from the first to the last result of the search; None for fewer than two.
+        """
+        epochs = [e for run in self.runs if run.spec.stage == "search" for e in run.epochs]
+        if len(epochs) < 2:
+            return None
+        begin = min(epoch.ended_at for epoch in epochs)
+        end = max(epoch.ended_at for epoch in epochs)
+        total = (end - begin) * self.plan.slots
+        if total <= 0:
+            return None
+        trained = validated = 0.0
+        for epoch in epochs:  # an epoch trains, then validates, then ends
+            trained_until = epoch.ended_at - epoch.eval_s
+            validated += epoch.ended_at - max(begin, trained_until)
+            trained += max(0.0, trained_until - max(begin, trained_until - epoch.train_s))
+        return trained / total, validated / total
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return ``trials``, ``epochs`` and ``runs`` as data frames."""
+        rows = [_run_row(run) for run in self.runs]
+        epochs = [
+            {"run_id": run.spec.id, "task": run.spec.task, "schedule": run.spec.arm[1]}
+            | {"stage": run.spec.stage, "seed": run.spec.seed}
+            | {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(epoch).items()}
+            for run in self.runs
+            for epoch in run.epochs
+        ]
+        runs = pd.DataFrame(rows)
+        is_trial = pd.Series([row["stage"] == "search" for row in rows], dtype=bool)
+        return {"trials": runs[is_trial], "epochs": pd.DataFrame(epochs), "runs": runs[~is_trial]}
+
+    def _test_accuracies(self, task: str, schedule: str) -> dict[int, float]:
+        chance = 1 / self.task(task).complexity.num_classes
+        accuracies = {}
+        for run in self.final_runs(task, schedule):
+            if run.status == "diverged":
+                accuracies[run.spec.seed] = chance
+            elif run.last is not None and run.last.test_accuracy is not None:
+                accuracies[run.spec.seed] = run.last.test_accuracy
+        return accuracies
+
+    def _arm(self, task: str, schedule: str) -> ArmResult:
+        selected = self.selected[task, schedule]
+        runs = self.final_runs(task, schedule)
+        ended = [run for run in runs if run.status in ("completed", "diverged")]
+        lasts = [run.last for run in ended if run.last is not None]
+        target = self.target_error(task)
+        hits = [] if target is None else [_time_to_target(run, target) for run in ended]
+        memory = [epoch.rss_bytes for run in ended for epoch in run.epochs if epoch.rss_bytes]
+        gpu_memory = [e.gpu_mem_bytes for run in ended for e in run.epochs if e.gpu_mem_bytes]
+        return ArmResult(
+            task=task,
+            schedule=schedule,
+            configuration=selected.configuration,
+            select_val_accuracy=selected.val_accuracy,
+            test_accuracy=_mean(list(self._test_accuracies(task, schedule).values())),
+            train_loss=_mean([last.train_loss for last in lasts]),
+            val_loss=_mean([last.val_loss for last in lasts]),
+            val_accuracy=_mean([last.val_accuracy for last in lasts]),
+            train_s=_mean([sum(epoch.train_s for epoch in run.epochs) for run in ended]),
+            epochs_to_target=_mean([epochs for epochs, _, _ in hits]),
+            seconds_to_target=_mean([seconds for _, seconds, _ in hits]),
+            num_hits=sum(hit for _, _, hit in hits),
+            cpu_percent=_mean([_run_mean([e.cpu_percent for e in r.epochs]) for r in ended]),
+            rss_bytes=max(memory, default=None),
+            gpu_util=_mean([_run_mean([e.gpu_util for e in r.epochs]) for r in ended]),
+            gpu_mem_bytes=max(gpu_memory, default=None),
+            num_diverged=sum(run.status == "diverged" for run in runs),
+            num_failed=len(runs) - len(ended),
+        )
+
+
+def judge(task: str, record: Comparison, num_baselines: int, margin: float | None) -> Verdict:
+    """Turn the comparison with the baseline of record into a verdict.
+
+    ``better`` or ``worse`` where the Holm-adjusted exact sign-flip test rejects at 5%;
+    else ``equivalent`` where two one-sided t tests at 5% place the difference within
+    ``margin``; else ``inconclusive``. An n at which the test cannot reach Holm's first
+    threshold whatever the data, 2 / 2**n > 0.05 / m, decides nothing.
+    """
+    difference = record.difference
+    n, mean = difference.n, difference.mean
+    told = f"{task}: {STUDIED} minus {record.baseline} {_points(difference)}"
+    if 2 / 2**n > ALPHA / num_baselines or margin is None or difference.low is None:
+        sentence = f"{told}: inconclusive (pipeline works, too few seeds for a verdict)."
+        return Verdict(task, "inconclusive", sentence, margin)
+    sd = float(np.std(record.pairs, ddof=1))
+    quantiles = stats.t.ppf(1 - ALPHA / 2, n - 1) + stats.t.ppf(POWER, n - 1)
+    detectable = float(quantiles * sd / math.sqrt(n))
+    word: Word
+    if record.p_holm is not None and record.p_holm < ALPHA:
+        word = "better" if mean > 0 else "worse"
+    elif _tost_p(record.pairs, margin) < ALPHA:
+        word = "equivalent"
+    else:
+        word = "inconclusive"
+    sentence = (
+        f"{told}: {word} (Holm p = {record.p_holm:.3f}, margin {100 * margin:.2f}, "
+        f"detectable {100 * detectable:.2f} points)."
+    )
+    return Verdict(task, word, sentence, margin, detectable)
+
+
+def mean_interval(values: Sequence[float]) -> Mean:
+    """Return the mean of ``values`` (n >= 1) with its 95% t interval."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Mean(mean, None, None, n)
+    sem = float(stats.sem(values))
+    if sem == 0:
+        return Mean(mean, mean, mean, n)
+    low, high = stats.t.interval(1 - ALPHA, n - 1, loc=mean, scale=sem)
+    return Mean(mean, float(low), float(high), n)
+
+
+def sign_flip_p(pairs: Sequence[float]) -> float | None:
+    """Return the exact two-sided sign-flip p-value of mean 0; None where n < 2."""
+    if len(pairs) < 2:
+        return None
+    test = stats.permutation_test(
+        (np.asarray(pairs),), np.mean, permutation_type="samples", n_resamples=2 ** len(pairs)
+    )  # as many resamples as there are: exact
+    return float(min(1.0, test.pvalue))
+
+
+def _tost_p(pairs: Sequence[float], margin: float) -> float:
+    if np.ptp(pairs) == 0:
+        return 0.0 if abs(pairs[0]) < margin else 1.0
+    above = stats.ttest_1samp(pairs, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(pairs, margin, alternative="less").pvalue
+    return float(max(above, below))
+
+
+def _points(difference: Mean) -> str:
+    """Say a difference in accuracy as percentage points with its interval."""
+    text = f"{100 * difference.mean:+.2f} points"
+    if difference.low is None or difference.high is None:
+        return f"{text} (n = {difference.n})"
+    return f"{text} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}], n = {difference.n}"
+
+
+def _mean(values: Sequence[float | None]) -> Mean | None:
+    measured = [value for value in values if value is not None]
+    return mean_interval(measured) if measured else None
+
+
+def _run_mean(values: Sequence[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None
+
+
+def _time_to_target(run: Run, target_error: float) -> tuple[float, float, bool]:
+    """Return (epochs, training seconds, hit); a hit is confirmed by the next evaluation.
+
+    A hit at the last epoch needs no confirmation; a miss counts as the whole run.
+    """
+    good = [1 - epoch.val_accuracy <= target_error for epoch in run.epochs]
+    for index, is_good in enumerate(good):
+        if is_good and all(good[index + 1 : index + 2]):
+            return index + 1, sum(epoch.train_s for epoch in run.epochs[: index + 1]), True
+    return run.spec.num_epochs, sum(epoch.train_s for epoch in run.epochs), False
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    last = run.last
+    return {
+        "run_id": run.spec.id,
+        "stage": run.spec.stage,
+        "task": run.spec.task,
+        "schedule": run.spec.configuration.schedule,
+        "seed": run.spec.seed,
+        "status": run.status,
+        "message": run.message,
+        "started_at": run.started_at,
+        "num_epochs": len(run.epochs),
+        "epoch_equivalents": last.epoch_equivalents if last else 0.0,
+        "train_s": sum(epoch.train_s for epoch in run.epochs),
+        "train_loss": last.train_loss if last else None,
+        "val_loss": last.val_loss if last else None,
+        "val_accuracy": last.val_accuracy if last else None,
+        "test_loss": last.test_loss if last else None,
+        "test_accuracy": last.test_accuracy if last else None,
+        **run.spec.configuration.values(),
+    }
+
+
+def _runs(events: Sequence[ledger.Event]) -> list[Run]:
+    started: dict[str, ledger.RunStarted] = {}
+    epochs: dict[str, list[EpochResult]] = {}
+    ended: dict[str, ledger.RunEnded] = {}
+    for event in events:
+        if isinstance(event, ledger.RunStarted):
+            if event.run.id in started:
+                raise InputError(f"the ledger starts run {event.run.id} twice")
+            started[event.run.id] = event
+            epochs[event.run.id] = []
+        elif isinstance(event, ledger.EpochDone):
+            epochs[event.run_id].append(event.result)
+        elif isinstance(event, ledger.RunEnded):
+            ended[event.run_id] = event
+    return [
+        Run(
+            spec=start.run,
+            started_at=start.at,
+            epochs=tuple(epochs[run_id]),
+            status=ended[run_id].status if run_id in ended else "lost",
+            message=ended[run_id].message if run_id in ended else "",
+        )
+        for run_id, start in started.items()
+    ]

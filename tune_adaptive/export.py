@@ -1,0 +1,169 @@
+"""Best configurations as files, and back into schedules.
+
+    python -m tune_adaptive.export results/NAME         writes best/ again from the ledger
+    python -m tune_adaptive.export best/X/adaptive.toml checks one file and shows it
+
+A file holds the configuration, the space it was found in and where it came from.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tomli_w
+import typer
+
+from tune_adaptive.analysis import Analysis, ArmResult
+from tune_adaptive.cli import run_command
+from tune_adaptive.errors import InputError
+from tune_adaptive.runs import Configuration, Value
+from tune_adaptive.spaces import SpaceError, space_from_dict
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BestSchedule:
+    """A configuration read from a ``best/*.toml``.
+
+    Attributes:
+        task: The task it was tuned on.
+        configuration: Recipe and schedule parameters.
+        complexity: C of the data it was tuned on, in [0, 1].
+        provenance: Where it came from, and what it reached.
+    """
+
+    task: str
+    configuration: Configuration
+    complexity: float
+    provenance: Mapping[str, Any]
+
+    @property
+    def lr(self) -> float:
+        """Base learning rate to create the optimizer with."""
+        return self.configuration.recipe.lr
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay to create the optimizer with."""
+        return self.configuration.recipe.weight_decay
+
+    def build(
+        self, optimizer: "Optimizer", total_steps: int, complexity: float | None = None
+    ) -> "LRScheduler":
+        """Build the schedule on ``optimizer``, whose ``lr`` is the base learning rate.
+
+        Args:
+            optimizer: Any torch optimizer; create it with ``lr=best.lr``.
+            total_steps: Optimizer steps of the whole training, >= 1.
+            complexity: C of your data; None takes that of the data it was tuned on.
+
+        Returns:
+            A scheduler to step once per optimizer step. If it has ``observe``, tell it the
+            loss before each step.
+        """
+        from tune_adaptive.schedules import SCHEDULES, Horizon
+
+        horizon = Horizon(
+            total_steps=total_steps,
+            warmup_steps=round(self.configuration.recipe.warmup_frac * total_steps),
+            complexity=self.complexity if complexity is None else complexity,
+        )
+        builder = SCHEDULES[self.configuration.schedule]
+        return builder(optimizer, horizon, **self.configuration.parameters)
+
+
+def load_schedule(path: str | Path) -> BestSchedule:
+    """Read a ``best/*.toml``.
+
+    Raises:
+        InputError: It cannot be read, or its values lie outside the space it was found in.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
+        if document["format"] != FORMAT:
+            raise InputError(f"{path}: format {document['format']!r}; this reads {FORMAT}")
+        values: dict[str, Value] = document["recipe"] | document["parameters"]
+        space = space_from_dict(document["space"], str(path))
+        best = BestSchedule(
+            task=document["task"],
+            configuration=Configuration.from_values(document["schedule"], values),
+            complexity=document["complexity"]["value"],
+            provenance=document["provenance"],
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not an exported schedule: {error!r}") from error
+    if outside := space.violations(values):
+        raise SpaceError(f"{path}: {problem}" for problem in outside)
+    return best
+
+
+def export(analysis: Analysis) -> list[Path]:
+    """Write ``best/<dataset>-<model>/<schedule>.toml`` for every selected configuration."""
+    paths = []
+    for arm in analysis.arms:
+        directory = analysis.folder / "best" / arm.task.replace("/", "-")
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{arm.schedule}.toml"
+        path.write_bytes(tomli_w.dumps(_document(analysis, arm)).encode())
+        paths.append(path)
+    return paths
+
+
+def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
+    plan, task = analysis.plan, analysis.task(arm.task)
+    accuracy = arm.test_accuracy
+    return {
+        "format": FORMAT,
+        "task": arm.task,
+        "schedule": arm.schedule,
+        "recipe": asdict(arm.configuration.recipe),
+        "parameters": dict(arm.configuration.parameters),
+        "complexity": asdict(task.complexity),
+        "provenance": {
+            "experiment": plan.name,
+            "created": plan.created,
+            "command": plan.command,
+            "seed": plan.seed,
+            "num_epochs": task.num_epochs,
+            "batch_size": task.batch_size,
+            "precision": task.precision,
+            "data_sha256": task.data_sha256,
+            "val_accuracy": arm.select_val_accuracy,
+            "verdict": analysis.verdict(arm.task).sentence,
+            # TOML has no null: what was not measured is left out.
+            "test_accuracy": {k: v for k, v in asdict(accuracy).items() if v is not None}
+            if accuracy
+            else {},
+            "versions": dict(plan.versions),
+        },
+        "space": dict(task.spaces[arm.schedule]),
+    }
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="An experiment's folder, or one best/*.toml.")],
+) -> None:
+    """Write an experiment's best configurations again, or check one exported file."""
+    if path.is_dir():
+        for written in export(Analysis(path)):
+            typer.echo(written)
+        return
+    best = load_schedule(path)
+    typer.echo(f"{best.task}: {best.configuration.schedule}")
+    for name, value in best.configuration.values().items():
+        typer.echo(f"  {name} = {value}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,176 @@
+"""The view of a running experiment: a fold over the ledger's events.
+
+A live table in a terminal; elsewhere one plain line whenever a run ends.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tune_adaptive import ledger
+from tune_adaptive.plan import Plan
+from tune_adaptive.runs import RunSpec, Stage
+
+STAGES: tuple[Stage, ...] = ("search", "select", "final")
+
+
+@dataclass(slots=True)
+class ArmTally:
+    """What one arm has done in the present stage."""
+
+    running: int = 0
+    completed: int = 0
+    stopped: int = 0
+    lost: int = 0  # diverged or failed
+    best: float | None = None  # validation accuracy of a run that trained to its end
+    spent: float = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the events so far add up to."""
+
+    plan: Plan
+    stage: Stage | None = None
+    stage_started_at: float = 0.0
+    spent: dict[Stage, float] = field(default_factory=dict)
+    arms: dict[tuple[str, str], ArmTally] = field(default_factory=dict)
+    runs: dict[str, RunSpec] = field(default_factory=dict)
+    run_spent: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+
+    def add(self, event: ledger.Event) -> None:
+        """Take in one event."""
+        if isinstance(event, ledger.StageStarted):
+            self.stage, self.stage_started_at = event.stage, event.at
+            self.spent[event.stage] = 0.0
+            self.arms = {
+                (task.name, schedule): ArmTally()
+                for task in self.plan.tasks
+                for schedule in self.plan.schedules
+            }
+        elif isinstance(event, ledger.RunStarted):
+            self.runs[event.run.id] = event.run
+            self.arms[event.run.arm].running += 1
+        elif isinstance(event, ledger.EpochDone):
+            run, result = self.runs[event.run_id], event.result
+            delta = result.epoch_equivalents - self.run_spent.get(run.id, 0.0)
+            self.run_spent[run.id] = result.epoch_equivalents
+            self.last[run.id] = result.val_accuracy
+            self.arms[run.arm].spent += delta
+            self.spent[run.stage] += delta
+        elif isinstance(event, ledger.RunEnded):
+            arm = self.arms[self.runs[event.run_id].arm]
+            arm.running -= 1
+            if event.status == "completed":
+                arm.completed += 1
+                value = self.last[event.run_id]
+                arm.best = value if arm.best is None else max(arm.best, value)
+            elif event.status == "stopped":
+                arm.stopped += 1
+            else:
+                arm.lost += 1
+
+    def seconds_left(self, now: float) -> float:
+        """Estimate what is left: by the present stage's pace, else by the plan's estimate."""
+        if self.stage is None:
+            return self.plan.estimated_s()
+        spent = self.spent[self.stage]
+        if spent:
+            pace = (now - self.stage_started_at) / spent
+        else:
+            all_epochs = sum(self.plan.stage_epochs(stage) for stage in STAGES)
+            pace = self.plan.estimated_s() / all_epochs
+        coming = STAGES[STAGES.index(self.stage) :]
+        left = sum(self.plan.stage_epochs(stage) for stage in coming) - spent
+        return max(0.0, left * pace)
+
+
+class Progress:
+    """Shows an experiment while it runs; call it with each event."""
+
+    def __init__(
+        self, plan: Plan, console: Console, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._tally = Tally(plan)
+        self._console = console
+        self._clock = clock
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __call__(self, event: ledger.Event) -> None:
+        """Take in one event and show it."""
+        self._tally.add(event)
+        if self._console.is_terminal:
+            return
+        if isinstance(event, ledger.StageStarted):
+            self._say(f"{event.stage}: {event.num_epochs:g} epochs to spend")
+        elif isinstance(event, ledger.RunEnded):
+            value = self._tally.last.get(event.run_id)
+            shown = "" if value is None else f" val {value:.4f}"
+            self._say(f"{event.run_id} {event.status}{shown} | {self._summary()}")
+        elif isinstance(event, ledger.Selected):
+            schedule = event.configuration.schedule
+            self._say(f"selected for {event.task} {schedule}: val {event.val_accuracy:.4f}")
+        elif isinstance(event, ledger.ArmFailed):
+            self._say(f"{event.task} {event.schedule}: no trial trained to its end")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _summary(self) -> str:
+        tally = self._tally
+        if tally.stage is None:
+            return "starting Ray and its workers"
+        total = tally.plan.stage_epochs(tally.stage)
+        left = tally.seconds_left(self._clock())
+        return (
+            f"{tally.stage} {tally.spent[tally.stage]:.0f}/{total:g} epochs, "
+            f"about {_duration(left)} left"
+        )
+
+    def _render(self) -> Group:
+        tally = self._tally
+        table = Table(box=None, pad_edge=False)
+        for header in ("task", "schedule"):
+            table.add_column(header, overflow="fold")
+        for header in ("running", "done", "stopped", "lost", "best val", "epochs"):
+            table.add_column(header, justify="right")
+        for (task, schedule), arm in tally.arms.items():
+            counts = (arm.running, arm.completed, arm.stopped, arm.lost)
+            best = "-" if arm.best is None else f"{arm.best:.4f}"
+            table.add_row(task, schedule, *map(str, counts), best, f"{arm.spent:.1f}")
+        if tally.stage is None:
+            return Group(Text(self._summary()))
+        bar = ProgressBar(
+            total=tally.plan.stage_epochs(tally.stage), completed=tally.spent[tally.stage]
+        )
+        return Group(table, bar, Text(self._summary()))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

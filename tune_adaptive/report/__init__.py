@@ -1,0 +1,5 @@
+"""Analysis -> report.html, report.md, figures, verdict.json and tables."""
+
+from tune_adaptive.report.write import write_report
+
+__all__ = ["write_report"]
