@@ -165,7 +165,7 @@ class Progress:
         bar = ProgressBar(
             total=tally.plan.stage_epochs(tally.stage), completed=tally.spent[tally.stage]
         )
-        return Group(table, bar, Text(self._summary()))
+        return Group(table, Text(self._summary()), bar)
 
 
 def _duration(seconds: float) -> str:

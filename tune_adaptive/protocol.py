@@ -362,7 +362,12 @@ def _check_request(request: Request) -> None:
         ]
         problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
     for option, value, ok, allowed in (
-        ("--epochs", request.num_epochs, (request.num_epochs or 1) >= 1, ">= 1"),
+        (
+            "--epochs",
+            request.num_epochs,
+            request.num_epochs is None or request.num_epochs >= 1,
+            ">= 1",
+        ),
         (
             "--budget",
             request.budget,
@@ -376,7 +381,12 @@ def _check_request(request: Request) -> None:
             request.gpus_per_trial is None or 0 < request.gpus_per_trial <= 1,
             "in (0, 1]",
         ),
-        ("--num-gpus", request.num_gpus, (request.num_gpus or 0) >= 0, ">= 0"),
+        (
+            "--num-gpus",
+            request.num_gpus,
+            request.num_gpus is None or request.num_gpus >= 0,
+            ">= 0",
+        ),
         (
             "--cpus-per-trial",
             request.cpus_per_trial,
@@ -391,7 +401,7 @@ def _check_request(request: Request) -> None:
         ),
         ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
     ):
-        if not ok or (option == "--epochs" and value == 0):
+        if not ok:
             problems.append(f"{option} must be {allowed}, got {value}")
     for option, choice, choices in (
         ("--precision", request.precision, ("auto", "fp32", "bf16")),

@@ -110,7 +110,9 @@ def train(
         start = time.perf_counter()
         losses: list[Tensor] = []
         trace: list[tuple[int, float]] = []
-        permutation = torch.randperm(len(material.train), generator=order).to(device)
+        permutation = torch.randperm(
+            len(material.train), generator=order, pin_memory=device.type == "cuda"
+        ).to(device, non_blocking=True)
         for batch in permutation.split(material.task.batch_size):
             if num_steps % trace_every == 0:
                 trace.append((num_steps, float(optimizer.param_groups[0]["lr"])))

@@ -173,7 +173,7 @@ class _Driver:
 
 class _Suggest(Searcher):
     def __init__(self, driver: _Driver) -> None:
-        super().__init__(metric="epoch", mode="max")
+        super().__init__()
         self._driver = driver
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:

@@ -1,0 +1,62 @@
+"""What the tests share: one small Ray cluster a session, one finished experiment."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from hypothesis import settings
+
+from tune_adaptive.cli import run_command
+from tune_adaptive.search import main
+
+settings.register_profile("tests", deadline=None, max_examples=60)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray of this session's own, with one logical GPU; the engine uses it as it is."""
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=256 * 2**20,
+    )
+    yield
+    ray.shutdown()
+
+
+def run_search(*arguments: str) -> int:
+    """Run the search's command line in this process; return its exit code."""
+    before = sys.argv
+    sys.argv = ["tune_adaptive.search", *arguments]
+    try:
+        run_command(main)
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="session")
+def search(cluster: None) -> Callable[..., int]:
+    """The command line, on the session's cluster."""
+    return run_search
+
+
+@pytest.fixture(scope="session")
+def finished(search: Callable[..., int], tmp_path_factory: Any) -> Path:
+    """The folder of a small finished experiment; read it, do not write into it."""
+    results = tmp_path_factory.mktemp("results")
+    code = search(
+        *("--results-dir", str(results), "--name", "small", "--epochs", "2", "--budget", "2"),
+        *("--final-seeds", "2", "--precision", "fp32", "--signals", "steady"),
+    )
+    assert code == 0
+    return results / "small"

@@ -1,0 +1,254 @@
+"""Estimates, intervals and verdicts, on ledgers made for the purpose."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.tuning.test_engine import plan
+from tune_adaptive import ledger
+from tune_adaptive.analysis import Analysis, Comparison, judge, mean_interval, sign_flip_p
+from tune_adaptive.errors import InputError
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
+
+TASK = "tiny/linear"
+NO_SPACES: Mapping[str, Mapping[str, object]] = {}
+
+
+def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -> EpochResult:
+    return EpochResult(
+        epoch=number,
+        epoch_equivalents=float(number),
+        num_steps=number,
+        train_loss=1.0,
+        val_loss=1.0,
+        val_accuracy=val,
+        lrs=(0.1,),
+        lr_steps=(number,),
+        progress=number / 3,
+        train_s=2.0,
+        eval_s=1.0,
+        ended_at=at,
+        test_accuracy=test,
+        ended=number == 3,
+    )
+
+
+class Maker:
+    """Writes an experiment's folder, event by event."""
+
+    def __init__(self, folder: Path, schedules: Sequence[str] = ("adaptive", "step")) -> None:
+        self.folder = folder
+        self.schedules = schedules
+        self.events: list[ledger.Event] = [ledger.Opened(0.0)]
+
+    def run(
+        self,
+        id_: str,
+        schedule: str,
+        epochs: Sequence[EpochResult],
+        seed: int = 0,
+        status: Status | None = "completed",
+    ) -> None:
+        stage = id_.split("-")[0]
+        assert stage in ("search", "select", "final")
+        spec = RunSpec(id_, stage, TASK, Configuration(schedule), seed, 3)  # type: ignore[arg-type]
+        self.events.append(ledger.RunStarted(spec, 0.0))
+        self.events += [ledger.EpochDone(id_, each) for each in epochs]
+        if status is not None:
+            self.events.append(ledger.RunEnded(id_, status, "", 0.0))
+
+    def select(self, schedule: str, val: float) -> None:
+        self.run(f"select-best-{schedule}-0", schedule, [epoch(3, val)])
+        configuration = Configuration(schedule)
+        self.events.append(ledger.Selected(TASK, configuration, val, f"best-{schedule}"))
+
+    def final(self, schedule: str, test: Sequence[float], val: float = 0.9) -> None:
+        for seed, value in enumerate(test):
+            epochs = [epoch(1, val), epoch(2, val), epoch(3, val, value)]
+            self.run(f"final-{schedule}-{seed}", schedule, epochs, seed)
+
+    def analysis(self) -> Analysis:
+        replace(plan(), schedules=tuple(self.schedules)).write(self.folder / "plan.toml")
+        with ledger.Ledger(self.folder / "ledger.jsonl") as open_ledger:
+            for event in self.events:
+                open_ledger.append(event)
+        return Analysis(self.folder)
+
+
+def compared(folder: Path, ours: Sequence[float], theirs: Sequence[float]) -> Analysis:
+    maker = Maker(folder)
+    for schedule, test in (("adaptive", ours), ("step", theirs)):
+        maker.select(schedule, 0.9)
+        maker.final(schedule, test)
+    return maker.analysis()
+
+
+BASE = [0.80, 0.81, 0.82, 0.79, 0.80, 0.81, 0.82, 0.79]
+WIGGLE = [0.001, -0.001, 0.002, 0.0, -0.002, 0.001, 0.0, -0.001]
+
+
+@pytest.mark.parametrize(
+    ("shift", "wiggle", "word"),
+    [(0.05, 1, "better"), (-0.05, 1, "worse"), (0.0, 1, "equivalent"), (0.01, 20, "inconclusive")],
+)
+def test_the_four_words(tmp_path: Path, shift: float, wiggle: float, word: str) -> None:
+    ours = [base + shift + wiggle * noise for base, noise in zip(BASE, WIGGLE, strict=True)]
+    verdict = compared(tmp_path, ours, BASE).verdict(TASK)
+    assert verdict.word == word
+    assert word in verdict.sentence
+    assert verdict.margin == pytest.approx(np.std(BASE, ddof=1))
+
+
+def test_too_few_seeds_decide_nothing_however_large_the_difference(tmp_path: Path) -> None:
+    verdict = compared(tmp_path, [0.9] * 5, [0.1, 0.2, 0.1, 0.2, 0.1]).verdict(TASK)
+    assert verdict.word == "inconclusive"
+    assert "too few seeds for a verdict" in verdict.sentence
+
+
+@pytest.mark.parametrize(("num_baselines", "fewest"), [(1, 6), (2, 7)])
+def test_the_fewest_seeds_that_can_decide(num_baselines: int, fewest: int) -> None:
+    for n in (fewest - 1, fewest):
+        pairs = tuple(0.5 + index / 100 for index in range(n))
+        p = sign_flip_p(pairs)
+        assert p == pytest.approx(2 / 2**n)
+        record = Comparison("step", mean_interval(pairs), pairs, p, p * num_baselines, True)
+        word = judge(TASK, record, num_baselines, 0.01).word
+        assert word == ("better" if n == fewest else "inconclusive")
+
+
+def test_the_interval_is_the_paired_t_interval(tmp_path: Path) -> None:
+    ours = [base + noise for base, noise in zip(BASE, WIGGLE[::-1], strict=True)]
+    [comparison] = compared(tmp_path, ours, BASE).comparisons(TASK)
+    interval = stats.ttest_rel(ours, BASE).confidence_interval()
+    assert comparison.difference.low == pytest.approx(interval.low)
+    assert comparison.difference.high == pytest.approx(interval.high)
+    assert comparison.difference.mean == pytest.approx(np.mean(ours) - np.mean(BASE))
+
+
+def test_the_sign_flip_test_is_exact() -> None:
+    pairs = (0.1, 0.3, -0.05, 0.2)
+    flips = np.array(np.meshgrid(*[(-1, 1)] * 4)).reshape(4, -1)
+    means = np.abs((flips * np.array(pairs)[:, None]).mean(axis=0))
+    assert sign_flip_p(pairs) == pytest.approx((means >= abs(np.mean(pairs)) - 1e-12).mean())
+    assert sign_flip_p((0.1,)) is None
+
+
+def test_holm_adjusts_over_the_baselines(tmp_path: Path) -> None:
+    maker = Maker(tmp_path, ("adaptive", "step", "exponential"))
+    for schedule, val, shift in (
+        ("adaptive", 0.9, 0.03),
+        ("step", 0.8, 0),
+        ("exponential", 0.7, 0),
+    ):
+        maker.select(schedule, val)
+        maker.final(schedule, [base + shift for base in BASE])
+    found = maker.analysis().comparisons(TASK)
+    assert [each.p for each in found] == [2 / 256] * 2
+    assert [each.p_holm for each in found] == [4 / 256] * 2
+    assert [(each.baseline, each.of_record) for each in found] == [
+        ("step", True),
+        ("exponential", False),
+    ]
+
+
+def test_identical_accuracies_are_equivalent(tmp_path: Path) -> None:
+    verdict = compared(tmp_path, [0.8] * 8, [0.8] * 8).verdict(TASK)
+    assert verdict.word == "equivalent"
+    assert verdict.margin == 0.002
+
+
+def test_the_baseline_of_record_is_chosen_by_validation(tmp_path: Path) -> None:
+    maker = Maker(tmp_path, ("adaptive", "step", "exponential"))
+    for schedule, val, test in (
+        ("adaptive", 0.5, 0.5),
+        ("step", 0.9, 0.1),
+        ("exponential", 0.8, 0.9),
+    ):
+        maker.select(schedule, val)
+        maker.final(schedule, [test] * 8)
+    assert maker.analysis().baseline_of_record(TASK) == "step"
+
+
+def test_a_diverged_final_run_counts_as_chance_and_is_not_dropped(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    for schedule in maker.schedules:
+        maker.select(schedule, 0.9)
+    maker.final("step", [0.8] * 2)
+    maker.final("adaptive", [0.8])
+    maker.run("final-adaptive-1", "adaptive", [epoch(1, 0.1)], seed=1, status="diverged")
+    analysis = maker.analysis()
+    [arm] = [arm for arm in analysis.arms if arm.schedule == "adaptive"]
+    assert arm.num_diverged == 1
+    assert arm.test_accuracy is not None
+    assert arm.test_accuracy.mean == pytest.approx((0.8 + 0.5) / 2)  # two classes
+    assert analysis.comparisons(TASK)[0].pairs == pytest.approx((0.0, -0.3))
+
+
+def test_a_run_without_an_end_is_lost_not_forgotten(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    maker.run("search-x", "step", [epoch(1, 0.5)], status=None)
+    analysis = maker.analysis()
+    assert [run.status for run in analysis.runs] == ["lost"]
+    assert analysis.verdict(TASK).word is None
+
+
+def test_time_to_target_is_restricted_at_the_horizon(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    maker.select("step", 0.80)  # e* = 0.2, target error 0.22
+    maker.select("adaptive", 0.90)
+    hit = [epoch(1, 0.70), epoch(2, 0.79), epoch(3, 0.80, 0.8)]
+    flash = [epoch(1, 0.79), epoch(2, 0.70), epoch(3, 0.70, 0.8)]  # never confirmed: a miss
+    last = [epoch(1, 0.10), epoch(2, 0.10), epoch(3, 0.80, 0.8)]
+    for seed, epochs in enumerate((hit, flash, last)):
+        maker.run(f"final-step-{seed}", "step", epochs, seed)
+    analysis = maker.analysis()
+    assert analysis.target_error(TASK) == pytest.approx(0.22)
+    [arm] = [arm for arm in analysis.arms if arm.schedule == "step"]
+    assert arm.num_hits == 2
+    assert arm.epochs_to_target is not None
+    assert arm.epochs_to_target.mean == pytest.approx((2 + 3 + 3) / 3)
+    assert arm.seconds_to_target is not None
+    assert arm.seconds_to_target.mean == pytest.approx((4 + 6 + 6) / 3)
+
+
+def test_busy_counts_training_between_the_first_and_the_last_result(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    # Two slots; each epoch trains 2 s, then validates 1 s. From t = 3 to t = 9.
+    for slot in range(2):
+        times = (3.0, 6.0, 9.0) if slot == 0 else (5.0, 8.0)
+        epochs = [epoch(index + 1, 0.5, at=at) for index, at in enumerate(times)]
+        maker.run(f"search-{slot}", "step", epochs, status="stopped")
+    busy = maker.analysis().busy
+    # slot 0: 2 + 2 s trained, 0 + 1 + 1 validated; slot 1: 1 + 2 trained, 1 + 1 validated.
+    assert busy == pytest.approx((7 / 12, 4 / 12))
+
+
+def test_not_measured_is_null_never_zero(tmp_path: Path) -> None:
+    for arm in compared(tmp_path, BASE, BASE).arms:
+        assert arm.gpu_util is None
+        assert arm.gpu_mem_bytes is None
+        assert arm.cpu_percent is None
+
+
+def test_a_run_started_twice_is_refused(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    maker.run("search-0", "step", [])
+    maker.run("search-0", "step", [])
+    with pytest.raises(InputError, match="search-0 twice"):
+        maker.analysis()
+
+
+@pytest.mark.parametrize("n", [6, 10])
+def test_the_interval_covers(n: int) -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for values in rng.normal(size=(4000, n)):
+        interval = mean_interval(list(values))
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 0 <= interval.high
+    assert 0.94 <= covered / 4000 <= 0.96

@@ -1,0 +1,100 @@
+"""The walls of the house: who may import whom."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "tune_adaptive"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports_of(path: Path, at_top_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reaches(start: str) -> set[str]:
+    """Everything that importing ``start`` imports at the top of modules, ours followed."""
+    paths = {name_of(path): path for path in MODULES}
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in paths:
+            parents = name.split(".")
+            waiting += [".".join(parents[:i]) for i in range(1, len(parents))]
+            waiting += imports_of(paths[name], at_top_only=True)
+    return {name.split(".")[0] for name in seen} | seen
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_tuning_imports_ray(path: Path) -> None:
+    if "tuning" not in path.relative_to(PACKAGE).parts:
+        assert "ray" not in {name.split(".")[0] for name in imports_of(path)}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["analysis", "report", "report.__main__", "export", "ledger", "plan", "progress", "spaces"],
+)
+def test_what_follows_the_search_needs_neither_torch_nor_ray(module: str) -> None:
+    assert not reaches(f"tune_adaptive.{module}") & {"torch", "ray"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_imports_the_command_line(path: Path) -> None:
+    assert "tune_adaptive.search" not in set(imports_of(path))
+
+
+@pytest.mark.parametrize(
+    ("room", "later"),
+    [
+        ("schedules", {"training", "tuning", "protocol", "ledger", "analysis", "tasks"}),
+        ("signals", {"training", "tuning", "protocol", "ledger", "analysis", "tasks"}),
+        ("tasks", {"training", "tuning", "protocol", "ledger", "analysis"}),
+        ("spaces", {"schedules", "training", "tuning", "protocol", "ledger", "analysis"}),
+        ("training", {"tuning", "protocol", "ledger", "analysis"}),
+        ("tuning", {"protocol", "ledger", "analysis", "report"}),
+        ("ledger", {"training", "tuning", "protocol", "analysis"}),
+        ("analysis", {"training", "tuning", "protocol", "report"}),
+    ],
+)
+def test_imports_run_one_way(room: str, later: set[str]) -> None:
+    for path in MODULES:
+        if name_of(path).split(".")[1:2] == [room]:
+            rooms = {
+                name.split(".")[1] for name in imports_of(path) if name.startswith("tune_adaptive.")
+            }
+            assert not rooms & later, name_of(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("tune_adaptive", ("ray", "transformers", "datasets", "torch")),
+        ("tune_adaptive.report", ("ray", "torch")),
+        ("tune_adaptive.export", ("ray", "torch")),
+        ("tune_adaptive.schedules", ("ray", "transformers", "datasets")),
+    ],
+)
+def test_importing_loads_only_what_it_needs(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print([n for n in {absent!r} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

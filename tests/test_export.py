@@ -1,0 +1,93 @@
+"""Exported schedules: written, read back, refused when edited out of their space."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tune_adaptive import load_schedule
+from tune_adaptive.analysis import Analysis
+from tune_adaptive.errors import InputError
+from tune_adaptive.export import export
+
+
+@pytest.fixture
+def best(finished: Path) -> Path:
+    return finished / "best" / "fashion_mnist_mini-cnn"
+
+
+@pytest.mark.parametrize("schedule", ["adaptive", "step", "exponential"])
+def test_a_schedule_comes_back_in_two_lines(best: Path, schedule: str) -> None:
+    loaded = load_schedule(best / f"{schedule}.toml")
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), loaded.lr, weight_decay=loaded.weight_decay)
+    built = loaded.build(optimizer, total_steps=100)
+    for _ in range(100):
+        loss = model(torch.ones(4, 2)).square().mean()
+        loss.backward()
+        optimizer.step()
+        if hasattr(built, "observe"):
+            built.observe(loss=loss)
+        built.step()
+    assert 0 <= built.get_last_lr()[0] <= 100 * loaded.lr
+
+
+def test_it_is_the_configuration_that_was_selected(finished: Path, best: Path) -> None:
+    analysis = Analysis(finished)
+    for arm in analysis.arms:
+        loaded = load_schedule(best / f"{arm.schedule}.toml")
+        assert loaded.configuration == arm.configuration
+        assert loaded.complexity == analysis.plan.tasks[0].complexity.value
+        assert loaded.provenance["experiment"] == "small"
+
+
+def test_exporting_again_writes_the_same(finished: Path, best: Path) -> None:
+    before = {path: path.read_bytes() for path in best.iterdir()}
+    assert set(export(Analysis(finished))) == set(before)
+    assert {path: path.read_bytes() for path in best.iterdir()} == before
+
+
+def edited(best: Path, folder: Path, pattern: str, new: str) -> Path:
+    text, num = re.subn(pattern, new, (best / "step.toml").read_text(), count=1, flags=re.M)
+    assert num == 1
+    path = folder / "step.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "new", "message"),
+    [
+        (r"^gamma = .*", "gamma = 7.0", r"step.toml: gamma = 7.0: must be in \[0.05, 0.9\]"),
+        (r"^gamma = .*", "gama = 0.5", "did you mean 'gamma'"),
+        (r"^lr = .*", "lr = nan", "lr = nan: must be in"),
+        (r"^format = 1", "format = 2", "format 2; this reads 1"),
+        (r"^task = .*", "", "not an exported schedule: KeyError\\('task'\\)"),
+        (r"^task = .*", "task = [", "step.toml"),
+    ],
+)
+def test_an_edited_file_is_refused_with_exit_code_2(
+    best: Path, tmp_path: Path, pattern: str, new: str, message: str
+) -> None:
+    path = edited(best, tmp_path, pattern, new)
+    with pytest.raises(InputError, match=message):
+        load_schedule(path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tune_adaptive.export", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_line_shows_a_good_file(best: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tune_adaptive", "export", str(best / "step.toml")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "gamma = " in done.stdout

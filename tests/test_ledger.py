@@ -1,0 +1,79 @@
+"""The ledger: what goes in comes out, and a torn row does not."""
+
+from pathlib import Path
+
+import pytest
+
+from tune_adaptive import ledger
+from tune_adaptive.errors import InputError
+from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
+
+RUN = RunSpec("r", "search", "a/b", Configuration("step", Recipe(), {"gamma": 0.1 + 0.2}), 7, 3)
+RESULT = EpochResult(1, 1.0, 9, 0.5, float("inf"), 0.1, (0.1, 0.2), (0, 5), 0.3, 1.0, 0.1, 5.0)
+EVENTS: list[ledger.Event] = [
+    ledger.Opened(at=0.0),
+    ledger.StageStarted("search", 12.0, 1.0),
+    ledger.RunStarted(RUN, 2.0),
+    ledger.EpochDone("r", RESULT),
+    ledger.TestOpened("r", 3.0),
+    ledger.RunEnded("r", "completed", "", 4.0),
+    ledger.Selected("a/b", RUN.configuration, 0.9, "r"),
+    ledger.ArmFailed("a/b", "step"),
+    ledger.Closed(at=5.0),
+]
+
+
+def write(path: Path, events: list[ledger.Event]) -> None:
+    with ledger.Ledger(path) as open_ledger:
+        for event in events:
+            open_ledger.append(event)
+
+
+def test_events_survive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, EVENTS)
+    assert ledger.read(path) == EVENTS
+
+
+def test_a_row_torn_anywhere_is_left_out_and_cut_on_open(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, EVENTS[:3])
+    whole = path.read_bytes()
+    last_row = len(whole.splitlines(keepends=True)[-1])
+    for torn in range(1, last_row):
+        path.write_bytes(whole[:-torn])
+        assert ledger.read(path) == EVENTS[:2]
+        write(path, EVENTS[3:4])
+        assert ledger.read(path) == [*EVENTS[:2], EVENTS[3]]
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, EVENTS[:1])
+    path.write_bytes(path.read_bytes() + b'{"event": "ru')
+    before = path.read_bytes()
+    ledger.read(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"not json",
+        b'{"event": "unheard of"}',
+        b'{"event": "closed", "at": 1, "extra": 2}',
+        b"[]",
+        b'{"event": "opened", "at": 0, "version": 99}',
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, row: bytes) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, EVENTS[:1])
+    path.write_bytes(path.read_bytes() + row + b"\n")
+    with pytest.raises(InputError, match=r"line 2 cannot be read|version 99"):
+        ledger.read(path)
+
+
+def test_a_folder_without_a_ledger_is_not_an_experiment(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not an experiment's ledger"):
+        ledger.read(tmp_path / "ledger.jsonl")

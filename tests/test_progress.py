@@ -1,0 +1,44 @@
+"""The view of a running experiment."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from tune_adaptive import ledger
+from tune_adaptive.plan import Plan
+from tune_adaptive.progress import Progress, Tally
+
+
+def test_every_event_of_an_experiment_adds_up(finished: Path) -> None:
+    tally = Tally(Plan.read(finished / "plan.toml"))
+    for event in ledger.read(finished / "ledger.jsonl"):
+        tally.add(event)
+        assert all(arm.running >= 0 for arm in tally.arms.values())
+    assert tally.stage == "final"
+    assert all(arm.running == 0 and arm.completed == 2 for arm in tally.arms.values())
+    assert tally.spent["search"] == 3 * 2 * 2
+    assert tally.spent["final"] == 3 * 2 * 2
+    assert tally.seconds_left(now=1e12) == 0
+
+
+def test_plain_lines_where_there_is_no_terminal(finished: Path) -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    with Progress(Plan.read(finished / "plan.toml"), console) as progress:
+        for event in ledger.read(finished / "ledger.jsonl"):
+            progress(event)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "search: 12 epochs to spend" in text
+    assert "final-fashion_mnist_mini-cnn-adaptive-0 completed val 0." in text
+    assert "\x1b" not in text
+
+
+def test_a_live_table_in_a_terminal(finished: Path) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    events = ledger.read(finished / "ledger.jsonl")
+    with Progress(Plan.read(finished / "plan.toml"), console) as progress:
+        for event in events[: len(events) // 2]:
+            progress(event)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("schedule", "stopped", "best val", "adaptive", "exponential", "left"):
+        assert word in text

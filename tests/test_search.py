@@ -1,0 +1,202 @@
+"""The command line, end to end, and everything it refuses."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_search
+from tune_adaptive import ledger
+from tune_adaptive.analysis import Analysis
+from tune_adaptive.spaces import default_space_dir
+
+QUICK = ("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--precision", "fp32")
+
+
+def test_arms_get_equal_budgets_and_the_test_split_opens_for_finals_only(finished: Path) -> None:
+    analysis = Analysis(finished)
+    for schedule in analysis.plan.schedules:
+        trials = [
+            run
+            for run in analysis.runs
+            if run.spec.stage == "search" and run.spec.arm[1] == schedule
+        ]
+        spent = sum(run.last.epoch_equivalents for run in trials if run.last)
+        assert spent == analysis.plan.budget * analysis.plan.tasks[0].num_epochs
+        first = min(trials, key=lambda run: run.spec.id)
+        space = analysis.plan.tasks[0].spaces[schedule]
+        for name, value in first.spec.configuration.values().items():
+            assert value == space[name]["default"], "the first trial is the defaults"
+    opened = [e.run_id for e in analysis.events if isinstance(e, ledger.TestOpened)]
+    finals = [run.spec.id for run in analysis.runs if run.spec.stage == "final"]
+    assert sorted(opened) == sorted(finals)
+    assert len(finals) == 3 * 2
+
+
+def test_final_seeds_are_fresh_and_the_same_for_every_arm(finished: Path) -> None:
+    analysis = Analysis(finished)
+    seeds = {
+        stage: {run.spec.seed for run in analysis.runs if run.spec.stage == stage}
+        for stage in ("search", "select", "final")
+    }
+    assert not seeds["search"] & seeds["select"]
+    assert not (seeds["search"] | seeds["select"]) & seeds["final"]
+    for schedule in analysis.plan.schedules:
+        runs = analysis.final_runs("fashion_mnist_mini/cnn", schedule)
+        assert {run.spec.seed for run in runs} == seeds["final"]
+
+
+def test_an_existing_name_is_refused(
+    search: Callable[..., int], finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "ledger.jsonl").read_bytes()
+    code = search("--results-dir", str(finished.parent), "--name", finished.name, *QUICK)
+    assert code == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (finished / "ledger.jsonl").read_bytes() == before
+
+
+def test_logical_gpus_pack_and_the_report_says_so(
+    search: Callable[..., int], tmp_path: Path
+) -> None:
+    code = search(
+        *("--results-dir", str(tmp_path), "--name", "packed", "--num-gpus", "1"),
+        *("--gpus-per-trial", "0.5", "--schedule", "step", *QUICK),
+    )
+    assert code == 0
+    assert "logical GPUs, trained on CPU" in (tmp_path / "packed" / "report.md").read_text()
+
+
+def test_a_schedule_that_always_diverges_ends_with_code_5(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spaces = tmp_path / "spaces"
+    spaces.mkdir()
+    common = (default_space_dir() / "common.toml").read_text()
+    common = common.replace(
+        "low = 1e-4\nhigh = 1e-2\nlog = true\ndefault = 1e-3",
+        "low = 1e29\nhigh = 1e30\ndefault = 1e30",
+    )
+    (spaces / "common.toml").write_text(common)
+    (spaces / "constant.toml").write_text("")
+    code = search(
+        *("--results-dir", str(tmp_path / "out"), "--name", "lost", "--schedule", "constant"),
+        *("--space", str(spaces), *QUICK),
+    )
+    assert code == 5
+    assert "no trial trained to its end" in capsys.readouterr().err
+    [row] = [
+        event
+        for event in ledger.read(tmp_path / "out" / "lost" / "ledger.jsonl")
+        if isinstance(event, ledger.RunEnded)
+    ]
+    assert row.status == "diverged"
+
+
+def test_the_plan_is_shown_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_search("--plan", "--results-dir", str(tmp_path / "out"), *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert "epochs in all" in shown
+    assert "trials at once on CPU" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "fashion_mnist_mini/cn"], "did you mean 'fashion_mnist_mini/cnn'?"),
+        (["--schedule", "adaptve"], "unknown schedule 'adaptve'; did you mean 'adaptive'?"),
+        (["--schedule", "step", "--schedule", "step"], "schedule 'step' is given twice"),
+        (["--precision", "fp23"], "--precision must be one of auto, fp32, bf16"),
+        (["--signals", "stedy"], "did you mean 'steady'?"),
+        (["--gpus-per-trial", "0"], "--gpus-per-trial must be in (0, 1], got 0.0"),
+        (["--gpus-per-trial", "-0.5"], "--gpus-per-trial must be in (0, 1], got -0.5"),
+        (["--gpus-per-trial", "nan"], "--gpus-per-trial must be in (0, 1], got nan"),
+        (["--gpus-per-trial", "1.5"], "--gpus-per-trial must be in (0, 1], got 1.5"),
+        (["--num-gpus", "-1"], "--num-gpus must be >= 0"),
+        (["--epochs", "0"], "--epochs must be >= 1, got 0"),
+        (["--budget", "0.5"], "an arm must afford one full run, got 0.5"),
+        (["--budget", "nan"], "--budget must be >= 1"),
+        (["--final-seeds", "0"], "--final-seeds must be >= 1"),
+        (["--cpus-per-trial", "0"], "--cpus-per-trial must be > 0"),
+        (["--max-concurrent", "0"], "--max-concurrent must be >= 1"),
+        (["--seed", "-1"], "--seed must be in [0, 2**32)"),
+        (["--name", "../x"], "--name '../x': must be 1 to 64"),
+        (["--name", "/x"], "--name '/x': must be 1 to 64"),
+        (["--name", ""], "--name '': must be 1 to 64"),
+        (["--name", "x" * 300], "must be 1 to 64"),
+        (["--name", "x\n"], "must be 1 to 64"),
+        (["--epochs", "many"], "Invalid value for '--epochs'"),
+        (["--epoch", "3"], "No such option: --epoch"),
+        (["--space", "no/such/folder"], "there is no such file"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    out = tmp_path / "out"
+    assert run_search("--results-dir", str(out), *arguments) == 2
+    shown = capsys.readouterr()
+    assert message in " ".join(shown.err.replace("│", " ").split())
+    assert "Traceback" not in shown.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpus-per-trial", "0.25"], "there is no GPU here"),
+        (["--gpus-per-trial", "0.25", "--num-gpus", "0"], "there is no GPU here"),
+        (["--cpus-per-trial", "1000"], "this machine has"),
+    ],
+)
+def test_what_the_machine_lacks_is_exit_code_3(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    out = tmp_path / "out"
+    assert run_search("--results-dir", str(out), *arguments) == 3
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/tune_adaptive"])
+def test_a_results_folder_that_cannot_be_written_is_exit_code_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run_search("--results-dir", str(tmp_path / place), "--name", "x", *QUICK) == 3
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_every_problem_of_the_space_files_is_told_with_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "common.toml").write_text("[parameters.lr]\ntype = 'float'\nlow = 1\nhigh = 1\n")
+    (tmp_path / "step.toml").write_text("[parameters.gamma]\ntype = 'flaot'\n")
+    code = run_search("--space", str(tmp_path), "--schedule", "step", "--name", "x")
+    assert code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: ") for line in lines)
+
+
+def test_help_fits_a_screen() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tune_adaptive", "search", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "100", "PATH": "", "TERM": "dumb"},
+    )
+    assert len(done.stdout.splitlines()) <= 45
+    for option in ("--task", "--schedule", "--budget", "--gpus-per-trial", "--plan", "--space"):
+        assert option in done.stdout

@@ -1,0 +1,215 @@
+"""The hot loop, on a tiny task."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
+from tune_adaptive.schedules import SCHEDULES
+from tune_adaptive.tasks import Task
+from tune_adaptive.tasks.data import Dataset, Description, Examples
+from tune_adaptive.training import Calibration, Material, Split, calibrate, train
+
+CPU = torch.device("cpu")
+NUM_TRAIN, BATCH = 100, 16
+
+
+def tiny_data(seed: int = 0) -> Dataset:
+    """Two classes told apart by brightness."""
+    rng = np.random.default_rng(seed)
+
+    def split(num: int) -> Examples:
+        y = rng.integers(0, 2, num)
+        x = rng.integers(0, 120, (num, 4, 4, 1)) + 100 * y[:, None, None, None]
+        return Examples(x.astype(np.uint8), y.astype(np.int64))
+
+    return Dataset(split(NUM_TRAIN), split(40), split(40))
+
+
+def linear(data: Description) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, data.num_classes))
+
+
+TASK = Task("tiny/linear", load=tiny_data, build=linear, batch_size=BATCH, num_epochs=3)
+
+
+@pytest.fixture
+def material() -> Material:
+    data = TASK.load()
+    return Material(
+        TASK, data.describe(), Split.of(data.train, CPU), Split.of(data.validation, CPU)
+    )
+
+
+def spec(schedule: str = "constant", seed: int = 0, **recipe: float) -> RunSpec:
+    configuration = Configuration(schedule, replace(Recipe(lr=0.01), **recipe))
+    return RunSpec("r", "search", TASK.name, configuration, seed, 3, signals="steady")
+
+
+def metrics(result: EpochResult) -> tuple[float, ...]:
+    return result.train_loss, result.val_loss, result.val_accuracy, *result.lrs
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_learns_to_the_horizon(schedule: str, material: Material) -> None:
+    results = list(train(spec(schedule), material))
+    assert [result.epoch for result in results] == [1, 2, 3]
+    assert [result.ended for result in results] == [False, False, True]
+    assert [result.epoch_equivalents for result in results] == [1.0, 2.0, 3.0]
+    assert results[-1].num_steps == 3 * math.ceil(NUM_TRAIN / BATCH)
+    assert results[-1].progress == 1.0
+    assert results[-1].val_accuracy > 0.9
+    assert results[-1].train_loss < results[0].train_loss
+    assert not any(result.test_accuracy for result in results)
+
+
+def test_same_seed_same_metrics_other_seed_other(material: Material) -> None:
+    first, again, other = (
+        [metrics(result) for result in train(spec("adaptive", seed), material)]
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_runs_of_different_schedules_are_paired(material: Material) -> None:
+    """Initialisation and data order depend on the seed only."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    for schedule in ("constant", "adaptive"):
+        batches: list[torch.Tensor] = []
+
+        class Spy(nn.Module):
+            def __init__(self, data: Description, batches: list[torch.Tensor]) -> None:
+                super().__init__()
+                self.inner = linear(data)
+                self.batches = batches
+                batches.append(self.inner[1].weight.detach().clone())
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                if self.training:
+                    self.batches.append(x.clone())
+                return self.inner(x)
+
+        spied = replace(TASK, build=lambda data, batches=batches, spy=Spy: spy(data, batches))
+        list(train(spec(schedule), replace(material, task=spied)))
+        seen[schedule] = batches
+    assert len(seen["constant"]) == len(seen["adaptive"]) == 1 + 3 * 7
+    for ours, theirs in zip(seen["constant"], seen["adaptive"], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_seed_does_not_depend_on_what_ran_before(material: Material) -> None:
+    alone = [metrics(result) for result in train(spec(seed=5), material)]
+    torch.rand(17)
+    assert [metrics(result) for result in train(spec(seed=5), material)] == alone
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(material: Material) -> None:
+    class Broken(nn.Module):
+        def __init__(self, data: Description) -> None:
+            super().__init__()
+            self.inner, self.calls = linear(data), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += self.training
+            return self.inner(x) * (float("nan") if self.calls > 7 else 1.0)
+
+    broken = replace(material, task=replace(TASK, build=Broken))
+    for schedule in SCHEDULES:
+        results = list(train(spec(schedule), broken, open_test=lambda: material.validation))
+        assert [result.diverged for result in results] == [False, True]
+        assert results[-1].ended
+        assert results[-1].test_accuracy is None
+
+
+def test_the_test_split_is_opened_once_at_the_end(material: Material) -> None:
+    opened = []
+
+    def open_test() -> Split:
+        opened.append(len(results))
+        return Split.of(TASK.load().test, CPU)
+
+    results: list[EpochResult] = []
+    for result in train(spec(), material, open_test):
+        results.append(result)
+    assert opened == [2]
+    assert [result.test_accuracy is None for result in results] == [True, True, False]
+
+
+def test_time_between_epochs_is_not_on_the_schedules_clock(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tune_adaptive.training.time.perf_counter", lambda: now[0])
+    original: Callable[..., None] = torch.optim.AdamW.step
+
+    def slow_step(self: torch.optim.AdamW) -> None:
+        now[0] += 1.0
+        original(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow_step)
+    configuration = Configuration("adaptive", Recipe(), {"resource_weight": 1.0})
+    run = replace(spec(), configuration=configuration, signals="live", num_epochs=5)
+    progress = []
+    for result in train(run, material):
+        progress.append(result.progress)
+        now[0] += 1000.0
+    assert progress == [7 / 35, 14 / 35, 21 / 35, 28 / 35, 1.0]
+
+
+def test_warm_up_comes_from_the_recipe(material: Material) -> None:
+    first = next(iter(train(spec(warmup_frac=0.25), material)))
+    assert first.lrs[:5] == pytest.approx([0.01 * (t + 1) / 5 for t in range(5)])
+
+
+def test_calibration_keeps_what_was_asked_for(material: Material) -> None:
+    assert calibrate(material, "fp32").precision == "fp32"
+    assert calibrate(material, "bf16").precision == "bf16"
+    assert calibrate(material, "auto").epoch_s > 0
+
+
+def test_auto_is_fp32_where_the_hardware_has_no_bf16(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_adaptive.training._has_bf16", lambda device: False)
+    found = calibrate(material, "auto")
+    assert isinstance(found, Calibration)
+    assert found.precision == "fp32"
+
+
+def test_bf16_trains_too(material: Material) -> None:
+    *_, last = train(replace(spec(), precision="bf16"), material)
+    assert last.val_accuracy > 0.9
+
+
+@pytest.mark.gpu
+def test_an_epoch_never_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its last loss is read, an epoch synchronises nothing."""
+    gpu = torch.device("cuda")
+    data = TASK.load()
+    on_gpu = Material(
+        TASK, data.describe(), Split.of(data.train, gpu), Split.of(data.validation, gpu)
+    )
+    stack = torch.stack
+
+    def stack_at_the_end(*args: object) -> torch.Tensor:
+        torch.cuda.set_sync_debug_mode("default")
+        return stack(*args)
+
+    def sync_is_an_error(*args: object, **kwargs: object) -> torch.Tensor:
+        torch.cuda.set_sync_debug_mode("error")
+        return randperm(*args, **kwargs)
+
+    randperm = torch.randperm
+    monkeypatch.setattr(torch, "stack", stack_at_the_end)
+    monkeypatch.setattr(torch, "randperm", sync_is_an_error)
+    try:
+        first = next(iter(train(spec("step"), on_gpu)))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert math.isfinite(first.train_loss)

@@ -1,0 +1,29 @@
+"""Early stopping within one arm."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tune_adaptive.tuning.asha import Asha, first_rung
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "rungs"),
+    [(1, ()), (2, (1,)), (3, (1,)), (4, (2,)), (6, (2,)), (9, (3,)), (27, (9,)), (50, (17,))],
+)
+def test_the_first_rung_is_at_a_third_or_later(num_epochs: int, rungs: tuple[int, ...]) -> None:
+    assert Asha(num_epochs).rungs == rungs
+    assert first_rung(num_epochs) >= num_epochs / 3
+
+
+def test_the_first_run_at_a_rung_always_goes_on() -> None:
+    assert Asha(9).goes_on(3, 0.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_a_run_goes_on_if_it_is_among_the_best_third_so_far(values: list[float]) -> None:
+    asha = Asha(9)
+    for index, value in enumerate(values):
+        so_far = values[: index + 1]
+        num_better = sum(other > value for other in so_far)
+        assert asha.goes_on(3, value) == (num_better < max(1, len(so_far) // 3))

@@ -1,0 +1,176 @@
+"""The engine on a real Ray, with runs that go wrong."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.test_training import TASK, linear, tiny_data
+from tune_adaptive.plan import Plan, TaskPlan
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
+from tune_adaptive.tasks import Task
+from tune_adaptive.tasks.data import Description
+from tune_adaptive.tuning.engine import execute
+from tune_adaptive.tuning.jobs import FixedRuns
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.0) -> Plan:
+    task = TaskPlan(
+        name=TASK.name,
+        num_epochs=3,
+        num_train=100,
+        num_validation=40,
+        num_test=40,
+        batch_size=TASK.batch_size,
+        data_sha256="",
+        complexity=tiny_data().describe().complexity,
+        precision="fp32",
+        epoch_s=0.1,
+        spaces={},
+    )
+    return Plan(
+        name="tiny",
+        created="",
+        command="",
+        seed=0,
+        schedules=("step",),
+        tasks=(task,),
+        budget=1,
+        num_candidates=2,
+        num_select_seeds=2,
+        num_final_seeds=2,
+        signals="steady",
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        num_gpus=1,
+        num_cpus=2,
+        slots=slots,
+        device="CPU",
+        versions={},
+        hardware={},
+    )
+
+
+def runs(num: int, num_epochs: int = 2, open_test: bool = False) -> list[RunSpec]:
+    return [
+        RunSpec(
+            id=f"run-{index}",
+            stage="final",
+            task=TASK.name,
+            configuration=Configuration("step"),
+            seed=index,
+            num_epochs=num_epochs,
+            signals="steady",
+            open_test=open_test,
+        )
+        for index in range(num)
+    ]
+
+
+class Recorder(FixedRuns):
+    """Fixed runs that remember everything they were told."""
+
+    def __init__(self, specs: list[RunSpec]) -> None:
+        super().__init__(specs)
+        self.results: dict[str, list[EpochResult]] = {}
+        self.failures: dict[str, str] = {}
+        self.num_running = self.most_running = 0
+
+    def next(self) -> RunSpec | None:
+        run = super().next()
+        if run is not None:
+            self.num_running += 1
+            self.most_running = max(self.most_running, self.num_running)
+        return run
+
+    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+        self.results.setdefault(run.id, []).append(result)
+        status = super().heard(run, result)
+        self.num_running -= status is not None
+        return status
+
+    def failed(self, run: RunSpec, message: str) -> None:
+        self.failures[run.id] = message
+        self.num_running -= 1
+        super().failed(run, message)
+
+
+def go(
+    jobs: FixedRuns, build: Callable[[Description], nn.Module] = linear, **options: float
+) -> None:
+    task = Task(TASK.name, load=tiny_data, build=build, batch_size=16)
+    execute(jobs, plan(**options), {TASK.name: task}, {TASK.name: tiny_data()})  # type: ignore[arg-type]
+
+
+def test_every_run_trains_to_its_end_and_opens_the_test_split_once() -> None:
+    jobs = Recorder(runs(5, open_test=True))
+    go(jobs)
+    assert jobs.exhausted
+    assert jobs.failures == {}
+    for results in jobs.results.values():
+        assert [result.epoch for result in results] == [1, 2]
+        assert [result.test_accuracy is not None for result in results] == [False, True]
+
+
+def test_a_quarter_of_a_gpu_each_runs_four_at_once() -> None:
+    jobs = Recorder(runs(12, num_epochs=3))
+    go(jobs, slots=4, gpus_per_trial=0.25, cpus_per_trial=0.5)
+    assert jobs.most_running == 4
+    assert len(jobs.last) == 12
+
+
+def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> None:
+    def build(data: Description) -> nn.Module:
+        with (tmp_path / "pids").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if torch.initial_seed() == 1:
+            raise ValueError("no such layer")
+        return linear(data)
+
+    jobs = Recorder(runs(4))
+    go(jobs, build, slots=1)
+    assert list(jobs.failures) == ["run-1"]
+    assert "ValueError: no such layer" in jobs.failures["run-1"]
+    assert set(jobs.last) == {"run-0", "run-2", "run-3"}
+    assert len(set((tmp_path / "pids").read_text().split())) == 1
+
+
+def test_a_worker_that_dies_loses_its_run_only() -> None:
+    def build(data: Description) -> nn.Module:
+        if torch.initial_seed() == 1:
+            os._exit(1)
+        return linear(data)
+
+    jobs = Recorder(runs(4))
+    go(jobs, build)
+    assert list(jobs.failures) == ["run-1"]
+    assert set(jobs.last) == {"run-0", "run-2", "run-3"}
+
+
+def test_what_the_jobs_raise_ends_the_search() -> None:
+    class Broken(Recorder):
+        def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+            raise RuntimeError("the ledger is full")
+
+    with pytest.raises(RuntimeError, match="the ledger is full"):
+        go(Broken(runs(50, num_epochs=50)))
+
+
+def test_a_stopped_run_stops_at_once_and_its_slot_goes_on() -> None:
+    class Impatient(Recorder):
+        def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+            if run.id == "run-0":
+                self.results.setdefault(run.id, []).append(result)
+                self._num_left -= 1
+                return "stopped"
+            return super().heard(run, result)
+
+    jobs = Impatient(runs(3))
+    go(jobs)
+    assert len(jobs.results["run-0"]) == 1
+    assert set(jobs.last) == {"run-1", "run-2"}
