@@ -39,7 +39,7 @@ class Tally:
 
     plan: Plan
     stage: Stage | None = None
-    stage_started_at: float = 0.0
+    first_epoch: tuple[float, float] | None = None  # when the stage's first ended, and its E
     spent: dict[Stage, float] = field(default_factory=dict)
     arms: dict[tuple[str, str], ArmTally] = field(default_factory=dict)
     runs: dict[str, RunSpec] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Tally:
     def add(self, event: ledger.Event) -> None:
         """Take in one event."""
         if isinstance(event, ledger.StageStarted):
-            self.stage, self.stage_started_at = event.stage, event.at
+            self.stage, self.first_epoch = event.stage, None
             self.spent[event.stage] = 0.0
             self.arms = {
                 (task.name, schedule): ArmTally()
@@ -66,6 +66,7 @@ class Tally:
             self.last[run.id] = result.val_accuracy
             self.arms[run.arm].spent += delta
             self.spent[run.stage] += delta
+            self.first_epoch = self.first_epoch or (result.ended_at, self.spent[run.stage])
         elif isinstance(event, ledger.RunEnded):
             arm = self.arms[self.runs[event.run_id].arm]
             arm.running -= 1
@@ -83,11 +84,11 @@ class Tally:
         if self.stage is None:
             return self.plan.estimated_s()
         spent = self.spent[self.stage]
-        if spent:
-            pace = (now - self.stage_started_at) / spent
+        since, before = self.first_epoch or (now, spent)  # start-up is no part of the pace
+        if spent > before:
+            pace = (now - since) / (spent - before)
         else:
-            all_epochs = sum(self.plan.stage_epochs(stage) for stage in STAGES)
-            pace = self.plan.estimated_s() / all_epochs
+            pace = self.plan.estimated_s() / sum(map(self.plan.stage_epochs, STAGES))
         coming = STAGES[STAGES.index(self.stage) :]
         left = sum(self.plan.stage_epochs(stage) for stage in coming) - spent
         return max(0.0, left * pace)
