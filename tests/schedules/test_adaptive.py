@@ -54,6 +54,26 @@ options = st.fixed_dictionaries(
 )
 
 
+@st.composite
+def whole_runs(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[float, float]]]:
+    """Options, and the (loss, seconds) of a run whose machine and loss change at times."""
+    chosen = draw(options) | {"total_steps": draw(st.integers(30, 120))}
+    chosen["resource_weight"] = draw(st.sampled_from((0.3, 0.7, 1.0)))
+    speeds = draw(st.lists(st.floats(0.5, 4.0), min_size=1, max_size=4))
+    levels = draw(st.lists(st.floats(0.2, 3.0), min_size=1, max_size=30))
+    noise = draw(st.sampled_from((0.0, 0.05)))
+    total = chosen["total_steps"]
+    if chosen["time_budget_s"] is not None:
+        chosen["time_budget_s"] = total * draw(st.floats(0.5, 4.0))
+    return chosen, [
+        (
+            levels[t * len(levels) // total] + noise * math.sin(7 * t),
+            speeds[t * len(speeds) // total] * (1 + noise * math.sin(3 * t)),
+        )
+        for t in range(total)
+    ]
+
+
 @given(options, st.lists(st.tuples(any_float, any_float, any_float), max_size=80))
 def test_lr_is_finite_and_within_bounds_whatever_it_hears(
     chosen: dict[str, Any], signals: list[tuple[float, float, float]]
@@ -118,14 +138,11 @@ def test_a_plan_in_steps_overruns_the_time_budget_where_a_plan_in_time_does_not(
     assert taken[1.0] <= taken[0.5] <= taken[0.0]
 
 
-@given(
-    options,
-    st.lists(st.tuples(st.floats(0.1, 10), positive_s), min_size=1, max_size=120),
-    st.data(),
-)
+@given(whole_runs(), st.data())
 def test_restoring_at_any_step_continues_bit_for_bit(
-    chosen: dict[str, Any], signals: list[tuple[float, float]], data: st.DataObject
+    run: tuple[dict[str, Any], list[tuple[float, float]]], data: st.DataObject
 ) -> None:
+    chosen, signals = run
     cut = data.draw(st.integers(0, len(signals)))
     first = schedule_of(**chosen)
     for loss, seconds in signals[:cut]:
@@ -156,10 +173,11 @@ def test_everything_off_equals_constant_bit_for_bit(
         assert [advance(schedule, loss=loss, seconds=1.0)] == constant.get_last_lr()
 
 
-@given(options, st.lists(st.tuples(st.floats(0.1, 10), positive_s), max_size=150))
+@given(whole_runs())
 def test_fast_and_reference_implementations_agree(
-    chosen: dict[str, Any], signals: list[tuple[float, float]]
+    run: tuple[dict[str, Any], list[tuple[float, float]]],
 ) -> None:
+    chosen, signals = run
     schedule = schedule_of(**chosen)
     ours = [schedule.get_last_lr()[0]]
     ours += [advance(schedule, loss=loss, seconds=seconds) for loss, seconds in signals]
@@ -272,6 +290,13 @@ def test_several_groups_keep_their_own_base_and_bounds() -> None:
     for _ in range(5):
         advance(schedule)
     assert schedule.get_last_lr() == pytest.approx([0.05, 0.15])
+
+
+def test_a_group_at_its_upper_bound_stays_there_while_another_rises() -> None:
+    schedule = schedule_of(100, (0.1, 0.1), feedback_interval=1, max_lr=[0.11, 10.0])
+    for _ in range(3):
+        advance(schedule, loss=1.0)
+    assert schedule.get_last_lr() == pytest.approx([0.11, 0.1 * 1.2**3])
 
 
 def test_a_group_added_later_joins_with_its_own_lr() -> None:
