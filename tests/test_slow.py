@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import run_search
@@ -67,6 +69,28 @@ def test_one_slot_a_seed_and_steady_signals_are_reproducible(tmp_path: Path, clu
         ]
         told.append((runs, epochs, [e for e in events if isinstance(e, ledger.Selected)]))
     assert told[0] == told[1]
+
+
+def test_an_interrupted_search_ends_with_code_4_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tune_adaptive.search", "--name", "cut"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "completed" in line:
+            break
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert started
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert error == "interrupted\n"
+    assert psutil.wait_procs(started, timeout=10)[1] == []
+    assert ledger.read(tmp_path / "results" / "cut" / "ledger.jsonl")
 
 
 def test_a_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the command lines share: errors become one clear message and an exit code."""
 
+import functools
 import sys
 from collections.abc import Callable
 
@@ -13,14 +14,19 @@ def run_command(command: Callable[..., None]) -> None:
 
     Exit codes: 0 done; 2 bad input; 3 environment; 4 interrupted; 5 no successful trial.
     """
+
+    @functools.wraps(command)
+    def guarded(*args: object, **options: object) -> None:
+        try:
+            command(*args, **options)
+        except (InputError, EnvironmentFault, NoSuccessfulTrial) as error:
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app()
-    except (InputError, EnvironmentFault, NoSuccessfulTrial) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    app.command()(guarded)
+    app()

@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -56,7 +58,20 @@ def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None
     try:
         yield
     finally:
-        ray.shutdown()
+        with _deaf_to_interrupts():  # a second Ctrl-C must not leave workers behind
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
