@@ -1,6 +1,7 @@
 """Estimates, intervals and verdicts, on ledgers made for the purpose."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from tests.tuning.test_engine import plan
 from tune_adaptive import ledger
 from tune_adaptive.analysis import Analysis, Comparison, judge, mean_interval, sign_flip_p
 from tune_adaptive.errors import InputError
+from tune_adaptive.report.write import verdict_document
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
 
 TASK = "tiny/linear"
-NO_SPACES: Mapping[str, Mapping[str, object]] = {}
 
 
 def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -> EpochResult:
@@ -97,14 +98,14 @@ WIGGLE = [0.001, -0.001, 0.002, 0.0, -0.002, 0.001, 0.0, -0.001]
 )
 def test_the_four_words(tmp_path: Path, shift: float, wiggle: float, word: str) -> None:
     ours = [base + shift + wiggle * noise for base, noise in zip(BASE, WIGGLE, strict=True)]
-    verdict = compared(tmp_path, ours, BASE).verdict(TASK)
+    verdict = compared(tmp_path, ours, BASE).verdicts[TASK]
     assert verdict.word == word
     assert word in verdict.sentence
     assert verdict.margin == pytest.approx(np.std(BASE, ddof=1))
 
 
 def test_too_few_seeds_decide_nothing_however_large_the_difference(tmp_path: Path) -> None:
-    verdict = compared(tmp_path, [0.9] * 5, [0.1, 0.2, 0.1, 0.2, 0.1]).verdict(TASK)
+    verdict = compared(tmp_path, [0.9] * 5, [0.1, 0.2, 0.1, 0.2, 0.1]).verdicts[TASK]
     assert verdict.word == "inconclusive"
     assert "too few seeds for a verdict" in verdict.sentence
 
@@ -122,7 +123,7 @@ def test_the_fewest_seeds_that_can_decide(num_baselines: int, fewest: int) -> No
 
 def test_the_interval_is_the_paired_t_interval(tmp_path: Path) -> None:
     ours = [base + noise for base, noise in zip(BASE, WIGGLE[::-1], strict=True)]
-    [comparison] = compared(tmp_path, ours, BASE).comparisons(TASK)
+    [comparison] = compared(tmp_path, ours, BASE).comparisons[TASK]
     interval = stats.ttest_rel(ours, BASE).confidence_interval()
     assert comparison.difference.low == pytest.approx(interval.low)
     assert comparison.difference.high == pytest.approx(interval.high)
@@ -146,7 +147,7 @@ def test_holm_adjusts_over_the_baselines(tmp_path: Path) -> None:
     ):
         maker.select(schedule, val)
         maker.final(schedule, [base + shift for base in BASE])
-    found = maker.analysis().comparisons(TASK)
+    found = maker.analysis().comparisons[TASK]
     assert [each.p for each in found] == [2 / 256] * 2
     assert [each.p_holm for each in found] == [4 / 256] * 2
     assert [(each.baseline, each.of_record) for each in found] == [
@@ -156,7 +157,7 @@ def test_holm_adjusts_over_the_baselines(tmp_path: Path) -> None:
 
 
 def test_identical_accuracies_are_equivalent(tmp_path: Path) -> None:
-    verdict = compared(tmp_path, [0.8] * 8, [0.8] * 8).verdict(TASK)
+    verdict = compared(tmp_path, [0.8] * 8, [0.8] * 8).verdicts[TASK]
     assert verdict.word == "equivalent"
     assert verdict.margin == 0.002
 
@@ -185,7 +186,67 @@ def test_a_diverged_final_run_counts_as_chance_and_is_not_dropped(tmp_path: Path
     assert arm.num_diverged == 1
     assert arm.test_accuracy is not None
     assert arm.test_accuracy.mean == pytest.approx((0.8 + 0.5) / 2)  # two classes
-    assert analysis.comparisons(TASK)[0].pairs == pytest.approx((0.0, -0.3))
+    assert analysis.comparisons[TASK][0].pairs == pytest.approx((0.0, -0.3))
+
+
+def diverging(folder: Path, schedule: str) -> Analysis:
+    """Eight finals of each; the last of ``schedule`` diverged at its first epoch."""
+    maker = Maker(folder)
+    for each, shift in (("adaptive", -0.03), ("step", 0.0)):
+        maker.select(each, 0.9)
+        tests = [base + shift for base in BASE]
+        maker.final(each, tests[:7] if each == schedule else tests)
+    lost = replace(epoch(1, 0.1), train_loss=float("nan"), val_loss=float("nan"), ended=True)
+    maker.run(f"final-{schedule}-7", schedule, [lost], seed=7, status="diverged")
+    return maker.analysis()
+
+
+def test_a_diverged_run_leaves_every_number_finite_and_is_censored(tmp_path: Path) -> None:
+    analysis = diverging(tmp_path, "adaptive")
+    document = json.dumps(verdict_document(analysis), allow_nan=False)
+    assert "NaN" not in document
+    [arm] = [arm for arm in analysis.arms if arm.schedule == "adaptive"]
+    assert arm.train_loss is not None
+    assert (arm.train_loss.n, arm.train_loss.mean) == (7, 1.0)
+    assert (arm.num_completed, arm.num_diverged, arm.num_hits) == (7, 1, 7)
+    assert arm.seconds_to_target is not None
+    assert arm.seconds_to_target.mean == pytest.approx((7 * 2 + 6) / 8)  # the lost one: T epochs
+
+
+def test_a_diverged_baseline_does_not_widen_the_margin(tmp_path: Path) -> None:
+    verdict = diverging(tmp_path, "step").verdicts[TASK]
+    assert verdict.margin == pytest.approx(np.std(BASE[:7], ddof=1))
+    assert verdict.word != "equivalent"
+
+
+def test_a_failed_final_is_censored_and_counted(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    for schedule in maker.schedules:
+        maker.select(schedule, 0.9)
+    maker.final("step", [0.8] * 3)
+    maker.final("adaptive", [0.8] * 2)
+    maker.run("final-adaptive-2", "adaptive", [epoch(1, 0.99)], seed=2, status="failed")
+    [arm] = [arm for arm in maker.analysis().arms if arm.schedule == "adaptive"]
+    assert (arm.num_completed, arm.num_failed, arm.num_hits) == (2, 1, 2)
+    assert arm.epochs_to_target is not None
+    assert arm.epochs_to_target.mean == pytest.approx((1 + 1 + 3) / 3)
+
+
+def test_a_baseline_without_finals_is_named(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    for schedule in maker.schedules:
+        maker.select(schedule, 0.9)
+    maker.final("adaptive", [0.8] * 3)
+    verdict = maker.analysis().verdicts[TASK]
+    assert verdict.word is None
+    assert "no final runs of adaptive and step to pair" in verdict.sentence
+
+
+def test_many_seeds_are_flipped_at_random_and_repeatably() -> None:
+    pairs = tuple(np.random.default_rng(1).normal(0.2, 1, 40))
+    p = sign_flip_p(pairs)
+    assert p == sign_flip_p(pairs)
+    assert p == pytest.approx(stats.ttest_1samp(pairs, 0).pvalue, abs=0.02)
 
 
 def test_a_run_without_an_end_is_lost_not_forgotten(tmp_path: Path) -> None:
@@ -193,7 +254,7 @@ def test_a_run_without_an_end_is_lost_not_forgotten(tmp_path: Path) -> None:
     maker.run("search-x", "step", [epoch(1, 0.5)], status=None)
     analysis = maker.analysis()
     assert [run.status for run in analysis.runs] == ["lost"]
-    assert analysis.verdict(TASK).word is None
+    assert analysis.verdicts[TASK].word is None
 
 
 def test_time_to_target_is_restricted_at_the_horizon(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_default_job_ends_with_a_verdict_and_busy_slots(tmp_path: Path) -> N
         assert (folder / name).stat().st_size > 0
     for schedule in EXPORTED:
         assert (folder / "best" / "fashion_mnist_mini-cnn" / f"{schedule}.toml").is_file()
-    verdict = Analysis(folder).verdicts[0]
+    verdict = Analysis(folder).verdicts["fashion_mnist_mini/cnn"]
     assert verdict.word in ("better", "worse", "equivalent", "inconclusive")
     assert verdict.sentence in " ".join(done.stdout.split())
     busy = re.search(r"slots busy training: (\d+)%", done.stdout)

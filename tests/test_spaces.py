@@ -119,6 +119,8 @@ def test_violations_are_all_named(tmp_path: Path) -> None:
         (('"int"', '"intt"'), "must be one of float, int, categorical; did you mean 'int'?"),
         (("[true, false]", "[]"), "on.choices = []: must be a list that is not empty"),
         (("[true, false]", "[[1]]"), "each must be a boolean, number or string"),
+        (("[true, false]", "[true, true]"), "each must be given once"),
+        (('"int"', '["int"]'), "interval.type = ['int']: must be one of float, int, categorical"),
         (("{ on = true }", "{ off = true }"), "interval.when.off: unknown parameter"),
         (("{ on = true }", "{ on = 3 }"), "interval.when.on = 3: must be one of [True, False]"),
         (("{ on = true }", "3"), "interval.when = 3: must be a table"),
@@ -141,6 +143,23 @@ def test_a_bad_file_is_told_what_is_wrong(
 ) -> None:
     assert edit[0] in GOOD
     assert re.search(re.escape(message), "\n".join(problems(tmp_path, GOOD.replace(*edit))))
+
+
+def test_each_problem_is_told_once_where_it_stands(tmp_path: Path) -> None:
+    override = '\n[for."*".interval]\nlow = 20\n'
+    assert problems(tmp_path, GOOD + override) == [
+        'mine.toml: for."*".interval.low = 20: must be < high = 9'
+    ]
+    bad_base = GOOD.replace("low = 1\n", "low = 9\n")
+    assert problems(tmp_path, bad_base + override.replace("low = 20", "log = false")) == [
+        "mine.toml: parameters.interval.low = 9: must be < high = 9"
+    ]
+
+
+def test_overrides_that_are_wrong_only_together_are_told(tmp_path: Path) -> None:
+    both = '\n[for."m*".interval]\nlow = 8\ndefault = 9\n[for."*n".interval]\nhigh = 7\n'
+    [problem] = problems(tmp_path, GOOD + both)
+    assert problem == "mine.toml: parameters for mnist/cnn.interval.low = 8: must be < high = 7"
 
 
 def test_a_condition_on_a_later_parameter_is_refused(tmp_path: Path) -> None:

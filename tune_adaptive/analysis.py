@@ -26,6 +26,7 @@ ALPHA = 0.05
 POWER = 0.8
 MIN_EQUIVALENCE_MARGIN = 0.002  # 0.2 percentage points
 TARGET_RATIO = 1.10
+MAX_FLIPS = 2**16
 
 Word = Literal["better", "worse", "equivalent", "inconclusive"]
 
@@ -54,15 +55,17 @@ class ArmResult:
         val_loss: Of the last epoch [nats].
         val_accuracy: Of the last epoch.
         train_s: Seconds of training a run, validation left out.
-        epochs_to_target: Restricted mean; a miss counts as T.
-        seconds_to_target: Restricted mean training seconds; a miss counts as the whole run.
+        epochs_to_target: Restricted mean; a miss, diverged and failed runs too, counts as T.
+        seconds_to_target: Restricted mean training seconds; a miss counts as T epochs.
         num_hits: Runs that reached the target.
         cpu_percent: 100 is one core.
         rss_bytes: Largest resident memory of the worker process.
         gpu_util: GPU utilisation in [0, 1]; None where not measured.
         gpu_mem_bytes: Largest GPU memory of the process; None where not measured.
+        num_completed: Final runs that trained to their end; losses and times are theirs.
         num_diverged: Final runs that diverged.
-        num_failed: Final runs that failed or never ended; they have no numbers.
+        num_failed: Final runs that failed or never ended; they have no test accuracy.
+        search_epochs: Epoch-equivalents its search spent, as the ledger counts them.
     """
 
     task: str
@@ -81,8 +84,10 @@ class ArmResult:
     rss_bytes: int | None
     gpu_util: Mean | None
     gpu_mem_bytes: int | None
+    num_completed: int
     num_diverged: int
     num_failed: int
+    search_epochs: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,8 @@ class Verdict:
         word: One of four; None where there is nothing to compare.
         sentence: The answer in one line.
         margin: Equivalence margin, in accuracy.
-        minimum_detectable: Difference that this n would find with 80% power.
+        minimum_detectable: Difference that this n would find with 80% power at Holm's
+            first threshold.
     """
 
     task: str
@@ -207,8 +213,17 @@ class Analysis:
             if (task.name, schedule) in self.selected
         ]
 
-    def comparisons(self, task: str) -> list[Comparison]:
-        """Compare adaptive with every other schedule of a task."""
+    @cached_property
+    def comparisons(self) -> dict[str, list[Comparison]]:
+        """By task, adaptive compared with every other schedule."""
+        return {task.name: self._compare(task.name) for task in self.plan.tasks}
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """By task, in one of four words, how adaptive compares with the baseline of record."""
+        return {task.name: self._judge(task.name) for task in self.plan.tasks}
+
+    def _compare(self, task: str) -> list[Comparison]:
         ours = self._test_accuracies(task, STUDIED)
         found = []
         for schedule in self.plan.schedules:
@@ -231,22 +246,23 @@ class Analysis:
             for (schedule, pairs), p in zip(found, p_values, strict=True)
         ]
 
-    def verdict(self, task: str) -> Verdict:
-        """Say in one of four words how adaptive compares with the baseline of record."""
-        comparisons = self.comparisons(task)
+    def _judge(self, task: str) -> Verdict:
+        comparisons = self.comparisons[task]
         record = next((each for each in comparisons if each.of_record), None)
         if record is None:
-            return Verdict(task, None, f"{task}: no final run of {STUDIED} and a baseline to pair.")
+            strongest = self.baseline_of_record(task) or "a baseline"
+            sentence = f"{task}: no final runs of {STUDIED} and {strongest} to pair."
+            return Verdict(task, None, sentence)
+        # One seed SD, of the runs that trained to their end: a diverged one is no noise.
+        theirs = [
+            run.last.test_accuracy
+            for run in self.final_runs(task, record.baseline)
+            if run.last is not None and run.last.test_accuracy is not None
+        ]
         margin = None
-        if record.difference.n > 1:
-            theirs = list(self._test_accuracies(task, record.baseline).values())
+        if len(theirs) > 1:
             margin = max(MIN_EQUIVALENCE_MARGIN, float(np.std(theirs, ddof=1)))
         return judge(task, record, len(comparisons), margin)
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """The verdict of every task."""
-        return [self.verdict(task.name) for task in self.plan.tasks]
 
     @property
     def busy(self) -> tuple[float, float] | None:
@@ -296,12 +312,19 @@ class Analysis:
     def _arm(self, task: str, schedule: str) -> ArmResult:
         selected = self.selected[task, schedule]
         runs = self.final_runs(task, schedule)
-        ended = [run for run in runs if run.status in ("completed", "diverged")]
-        lasts = [run.last for run in ended if run.last is not None]
+        completed = [run for run in runs if run.status == "completed"]
+        lasts = [run.last for run in completed if run.last is not None]
+        epochs = [epoch for run in runs for epoch in run.epochs]
         target = self.target_error(task)
-        hits = [] if target is None else [_time_to_target(run, target) for run in ended]
-        memory = [epoch.rss_bytes for run in ended for epoch in run.epochs if epoch.rss_bytes]
-        gpu_memory = [e.gpu_mem_bytes for run in ended for e in run.epochs if e.gpu_mem_bytes]
+        epoch_s = _run_mean([epoch.train_s for epoch in epochs])
+        hits = [] if target is None else [_time_to_target(run, target, epoch_s) for run in runs]
+        memory = [epoch.rss_bytes for epoch in epochs if epoch.rss_bytes]
+        gpu_memory = [epoch.gpu_mem_bytes for epoch in epochs if epoch.gpu_mem_bytes]
+        trials = [
+            run.last
+            for run in self.runs
+            if run.spec.stage == "search" and run.spec.arm == (task, schedule) and run.last
+        ]
         return ArmResult(
             task=task,
             schedule=schedule,
@@ -311,16 +334,18 @@ class Analysis:
             train_loss=_mean([last.train_loss for last in lasts]),
             val_loss=_mean([last.val_loss for last in lasts]),
             val_accuracy=_mean([last.val_accuracy for last in lasts]),
-            train_s=_mean([sum(epoch.train_s for epoch in run.epochs) for run in ended]),
+            train_s=_mean([sum(epoch.train_s for epoch in run.epochs) for run in completed]),
             epochs_to_target=_mean([epochs for epochs, _, _ in hits]),
             seconds_to_target=_mean([seconds for _, seconds, _ in hits]),
             num_hits=sum(hit for _, _, hit in hits),
-            cpu_percent=_mean([_run_mean([e.cpu_percent for e in r.epochs]) for r in ended]),
+            cpu_percent=_mean([_run_mean([e.cpu_percent for e in r.epochs]) for r in runs]),
             rss_bytes=max(memory, default=None),
-            gpu_util=_mean([_run_mean([e.gpu_util for e in r.epochs]) for r in ended]),
+            gpu_util=_mean([_run_mean([e.gpu_util for e in r.epochs]) for r in runs]),
             gpu_mem_bytes=max(gpu_memory, default=None),
+            num_completed=len(completed),
             num_diverged=sum(run.status == "diverged" for run in runs),
-            num_failed=len(runs) - len(ended),
+            num_failed=sum(run.status in ("failed", "lost") for run in runs),
+            search_epochs=sum(trial.epoch_equivalents for trial in trials),
         )
 
 
@@ -339,7 +364,7 @@ def judge(task: str, record: Comparison, num_baselines: int, margin: float | Non
         sentence = f"{told}: inconclusive (pipeline works, too few seeds for a verdict)."
         return Verdict(task, "inconclusive", sentence, margin)
     sd = float(np.std(record.pairs, ddof=1))
-    quantiles = stats.t.ppf(1 - ALPHA / 2, n - 1) + stats.t.ppf(POWER, n - 1)
+    quantiles = stats.t.ppf(1 - ALPHA / num_baselines / 2, n - 1) + stats.t.ppf(POWER, n - 1)
     detectable = float(quantiles * sd / math.sqrt(n))
     word: Word
     if record.p_holm is not None and record.p_holm < ALPHA:
@@ -368,12 +393,19 @@ def mean_interval(values: Sequence[float]) -> Mean:
 
 
 def sign_flip_p(pairs: Sequence[float]) -> float | None:
-    """Return the exact two-sided sign-flip p-value of mean 0; None where n < 2."""
+    """Return the two-sided sign-flip p-value of mean 0; None where n < 2.
+
+    Exact up to n = 16; beyond that from 65,536 random flips, seeded.
+    """
     if len(pairs) < 2:
         return None
     test = stats.permutation_test(
-        (np.asarray(pairs),), np.mean, permutation_type="samples", n_resamples=2 ** len(pairs)
-    )  # as many resamples as there are: exact
+        (np.asarray(pairs),),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=min(2 ** len(pairs), MAX_FLIPS),  # all there are: exact
+        rng=np.random.default_rng(0),
+    )
     return float(min(1.0, test.pvalue))
 
 
@@ -403,16 +435,22 @@ def _run_mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(measured)) if measured else None
 
 
-def _time_to_target(run: Run, target_error: float) -> tuple[float, float, bool]:
+def _time_to_target(
+    run: Run, target_error: float, epoch_s: float | None
+) -> tuple[float, float | None, bool]:
     """Return (epochs, training seconds, hit); a hit is confirmed by the next evaluation.
 
-    A hit at the last epoch needs no confirmation; a miss counts as the whole run.
+    A hit at the last epoch needs no confirmation. A miss, for whatever reason, is censored
+    at T: it counts T epochs of ``epoch_s`` seconds, the arm's mean.
     """
     good = [1 - epoch.val_accuracy <= target_error for epoch in run.epochs]
-    for index, is_good in enumerate(good):
+    if run.status != "completed":
+        good.append(False)  # what never came cannot confirm
+    for index, is_good in enumerate(good[: len(run.epochs)]):
         if is_good and all(good[index + 1 : index + 2]):
             return index + 1, sum(epoch.train_s for epoch in run.epochs[: index + 1]), True
-    return run.spec.num_epochs, sum(epoch.train_s for epoch in run.epochs), False
+    whole_s = None if epoch_s is None else run.spec.num_epochs * epoch_s
+    return run.spec.num_epochs, whole_s, False
 
 
 def _run_row(run: Run) -> dict[str, Any]:

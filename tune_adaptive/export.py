@@ -140,7 +140,7 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "precision": task.precision,
             "data_sha256": task.data_sha256,
             "val_accuracy": arm.select_val_accuracy,
-            "verdict": analysis.verdict(arm.task).sentence,
+            "verdict": analysis.verdicts[arm.task].sentence,
             # TOML has no null: what was not measured is left out.
             "test_accuracy": {k: v for k, v in asdict(accuracy).items() if v is not None}
             if accuracy

@@ -140,7 +140,7 @@ def conclude(experiment: Experiment, console: Console) -> None:
             f"slots busy training: {trained:.0%} (and validating: {validated:.0%})",
             highlight=False,
         )
-    for verdict in analysis.verdicts:
+    for verdict in analysis.verdicts.values():
         console.print(verdict.sentence, markup=False, highlight=False)
     for path in (*written, *exported):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -240,6 +240,7 @@ def _parse(
     declared = _tables(document.get("parameters", {}), source, "parameters", problems)
     sections = _tables(document.get("for", {}), source, "for", problems)
 
+    parameters = _parameters(declared, source, "parameters", defaults, problems)
     # Every override is checked, whether or not it applies to this task.
     applied = {name: dict(table) for name, table in declared.items()}
     for pattern, section in sections.items():
@@ -255,7 +256,9 @@ def _parse(
             if fnmatchcase(task, pattern):
                 applied[name] |= table
         _parameters(trial, source, where, defaults, problems, only=set(overrides))
-    return _parameters(applied, source, "parameters", defaults, problems)
+    if applied == declared or problems:
+        return parameters
+    return _parameters(applied, source, f"parameters for {task}", defaults, problems)
 
 
 def _tables(
@@ -308,7 +311,7 @@ def _parameter(
     if name not in defaults:
         found.append(f": the schedule has no such parameter{did_you_mean(name, defaults)}")
     kind = table.get("type")
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         hint = did_you_mean(kind, _KEYS) if isinstance(kind, str) else ""
         found.append(f".type = {kind!r}: must be one of {', '.join(_KEYS)}{hint}")
         return None
@@ -327,6 +330,9 @@ def _parameter(
             return None
         if not all(isinstance(choice, bool | int | float | str) for choice in choices):
             found.append(f".choices = {choices!r}: each must be a boolean, number or string")
+            return None
+        if len(set(choices)) < len(choices) or any(choice != choice for choice in choices):
+            found.append(f".choices = {choices!r}: each must be given once and not be NaN")
             return None
     else:
         low, high, log = table.get("low"), table.get("high"), table.get("log", False)

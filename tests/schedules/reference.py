@@ -78,7 +78,9 @@ def next_p(
     ][1:]
     tau = statistics.median(windows[-3:]) if windows else None
     if time_budget_s is None and len(windows) >= 3:
-        time_budget_s = total_steps * statistics.median(windows[:3])
+        heard = 4 * size
+        tau_0 = statistics.median(windows[:3])
+        time_budget_s = sum(seconds[:heard]) + (total_steps - heard) * tau_0
     remaining = total_steps - t
     if remaining <= 0 or p >= 1:
         return 1.0

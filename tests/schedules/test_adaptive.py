@@ -258,6 +258,39 @@ def test_three_nonfinite_windows_diverge() -> None:
         assert schedule.diverged == (t >= 6)
 
 
+def test_a_slow_start_does_not_eat_the_time_budget() -> None:
+    schedule = schedule_of(100, resource_weight=1.0)
+    for t in range(1, 101):
+        advance(schedule, loss=1.0, seconds=30.0 if t <= 5 else 1.0)
+        assert schedule.progress == t / 100
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_on_an_asynchronous_device_time_is_taken_between_synchronisations(
+    feedback: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps are dispatched in 2 ms and computed in 4: the queue is waited for now and then."""
+    host = device = 0.0
+
+    def synchronize() -> None:
+        nonlocal host
+        host = max(host, device)
+
+    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+    schedule = schedule_of(
+        474, resource_weight=1.0, feedback=feedback, feedback_interval=47, timer=lambda: host
+    )
+    schedule._is_asynchronous = True
+    for t in range(1, 475):
+        host += 0.002
+        device = max(device, host) + 0.004 if t == 1 else device + 0.004
+        if t % 79 == 0:
+            synchronize()  # the epoch's end reads its losses
+        advance(schedule, loss=1.0)
+        assert schedule.progress == pytest.approx(t / 474, abs=0.02)
+    assert schedule.finished
+
+
 def test_live_time_is_heard_and_pauses_are_not() -> None:
     now = 0.0
 

@@ -105,12 +105,12 @@ def _learning_curves(analysis: Analysis, task: str) -> Figure:
 
 
 def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
-    comparisons = analysis.comparisons(task)
+    comparisons = analysis.comparisons[task]
     if not comparisons:
         return
     with _canvas(height=1.2 + 0.5 * len(comparisons)) as (canvas, axes):
         described = []
-        margin = analysis.verdict(task).margin
+        margin = analysis.verdicts[task].margin
         if margin is not None:
             axes.axvspan(
                 -100 * margin, 100 * margin, color="#999999", alpha=0.2, label="equivalence"

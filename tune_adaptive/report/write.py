@@ -28,7 +28,9 @@ def write_report(analysis: Analysis) -> list[Path]:
         (folder / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
         (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
     verdict = folder / "verdict.json"
-    verdict.write_text(json.dumps(verdict_document(analysis), indent=2) + "\n", encoding="utf-8")
+    verdict.write_text(
+        json.dumps(verdict_document(analysis), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     paths = []
     for name in ("report.html", "report.md"):
         path = folder / name
@@ -47,10 +49,10 @@ def verdict_document(analysis: Analysis) -> dict[str, Any]:
             verdict.task: asdict(verdict)
             | {
                 "target_val_error": analysis.target_error(verdict.task),
-                "comparisons": [asdict(each) for each in analysis.comparisons(verdict.task)],
+                "comparisons": [asdict(each) for each in analysis.comparisons[verdict.task]],
                 "arms": [asdict(arm) for arm in analysis.arms if arm.task == verdict.task],
             }
-            for verdict in analysis.verdicts
+            for verdict in analysis.verdicts.values()
         },
     }
 
@@ -72,8 +74,8 @@ def _render(name: str, analysis: Analysis, figures: list[Figure]) -> str:
         analysis=analysis,
         plan=analysis.plan,
         figures=figures,
-        verdicts=analysis.verdicts,
-        comparisons={task.name: analysis.comparisons(task.name) for task in analysis.plan.tasks},
+        verdicts=list(analysis.verdicts.values()),
+        comparisons=analysis.comparisons,
         targets={task.name: analysis.target_error(task.name) for task in analysis.plan.tasks},
         target_ratio=TARGET_RATIO,
         failures=[run for run in analysis.runs if run.status in ("failed", "diverged", "lost")],

@@ -71,9 +71,12 @@ class AdaptiveLR(LRScheduler):
         feedback_factor: a in (0, 0.5): m grows by 1 + a, shrinks by 1 - 2a.
         feedback_threshold: Relative rise over the best loss that counts as harm, >= 0.
         feedback_z: Standard errors a rise must exceed to count, >= 0.
-        time_budget_s: W [s]; None is T * tau_0, tau_0 the step time measured at the start.
+        time_budget_s: W [s]; None is what the run takes at the speed measured at its start:
+            W = e + (T - t) * tau_0, tau_0 the median step time of the second to fourth of
+            about 60 windows, so that neither warming up nor a slow first step counts.
         timer: Clock read at each step [s]; None hears time only from ``observe(seconds=)``,
-            and without it assumes constant speed.
+            and without it assumes constant speed. On a device that runs asynchronously it is
+            synchronised once a window, when resource_weight > 0.
         last_epoch: Step to resume at, as in every torch scheduler.
 
     Raises:
@@ -170,6 +173,8 @@ class AdaptiveLR(LRScheduler):
         self._window_s, self._window_steps, self._num_windows = 0.0, 0, 0
         self._window_means_s: list[float] = []
         self._timer = timer
+        device = next(p.device for group in optimizer.param_groups for p in group["params"])
+        self._is_asynchronous = device.type != "cpu"
         self._last_tick: float | None = None
         self._heard_s: float | None = None
 
@@ -354,7 +359,9 @@ class AdaptiveLR(LRScheduler):
     # ------------------------------------------------------------------ the budget clock
 
     def _advance_clock(self) -> None:
-        if self._timer is not None:
+        if self._timer is not None and self.resource_weight > 0:
+            if self._is_asynchronous and self._window_steps + 1 == self._tau_window:
+                torch.accelerator.synchronize()  # a window's seconds are those of its steps
             now = self._timer()
             if self._heard_s is None and self._last_tick is not None:
                 self._heard_s = now - self._last_tick
@@ -391,7 +398,8 @@ class AdaptiveLR(LRScheduler):
                 del means[:-NUM_TAU_WINDOWS]
                 self._tau_s = statistics.median(means)
                 if self._time_budget_s is None and len(means) == NUM_TAU_WINDOWS:
-                    self._time_budget_s = self.total_steps * self._tau_s
+                    left = max(0, self.total_steps - self.last_epoch)
+                    self._time_budget_s = self._elapsed_s + left * self._tau_s
             self._window_s, self._window_steps = 0.0, 0
 
     def _num_affordable_steps(self, remaining: int) -> float:

@@ -1,7 +1,8 @@
 """Builders of the baselines: torch's own classes, stepped once per optimizer step.
 
 Warm-up is the recipe's and the same for every schedule: ``LinearLR`` from
-1/warmup_steps to 1, then the schedule over the steps that are left.
+1/warmup_steps to 1, then the schedule over the steps that are left: t and T below
+count from the end of the warm-up.
 """
 
 from collections.abc import Callable

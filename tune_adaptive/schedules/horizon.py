@@ -14,9 +14,26 @@ class Horizon:
         warmup_steps: Steps of linear warm-up, in [0, total_steps).
         complexity: C of the training split, in [0, 1].
         timer: Clock a schedule may read [s]; None means constant speed.
+
+    Raises:
+        ValueError: A value is outside its range.
     """
 
     total_steps: int
     warmup_steps: int = 0
     complexity: float = 0.5
     timer: Callable[[], float] | None = time.perf_counter
+
+    def __post_init__(self) -> None:
+        for name, value, ok, allowed in (
+            ("total_steps", self.total_steps, self.total_steps >= 1, ">= 1"),
+            (
+                "warmup_steps",
+                self.warmup_steps,
+                0 <= self.warmup_steps < max(1, self.total_steps),
+                f"in [0, total_steps = {self.total_steps})",
+            ),
+            ("complexity", self.complexity, 0 <= self.complexity <= 1, "in [0, 1]"),
+        ):
+            if not ok:
+                raise ValueError(f"{name} must be {allowed}, got {name} = {value!r}.")
