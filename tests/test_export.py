@@ -1,6 +1,7 @@
 """Exported schedules: written, read back, refused when edited out of their space."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from tune_adaptive import load_schedule
 from tune_adaptive.analysis import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.export import export
+from tune_adaptive.schedules import SCHEDULES, Horizon
 
 
 @pytest.fixture
@@ -22,17 +24,25 @@ def best(finished: Path) -> Path:
 @pytest.mark.parametrize("schedule", ["adaptive", "step", "exponential"])
 def test_a_schedule_comes_back_in_two_lines(best: Path, schedule: str) -> None:
     loaded = load_schedule(best / f"{schedule}.toml")
-    model = torch.nn.Linear(2, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), loaded.lr, weight_decay=loaded.weight_decay)
+    optimizer = torch.optim.AdamW(torch.nn.Linear(2, 1).parameters(), loaded.lr)
     built = loaded.build(optimizer, total_steps=100)
+    twin = torch.optim.AdamW(torch.nn.Linear(2, 1).parameters(), loaded.lr)
+    warmup_steps = round(100 * loaded.configuration.recipe.warmup_frac)
+    direct = SCHEDULES[schedule](
+        twin,
+        Horizon(100, warmup_steps, loaded.complexity, timer=None),
+        **loaded.configuration.parameters,
+    )
+    lrs = []
     for _ in range(100):
-        loss = model(torch.ones(4, 2)).square().mean()
-        loss.backward()
-        optimizer.step()
-        if hasattr(built, "observe"):
-            built.observe(loss=loss)
-        built.step()
-    assert 0 <= built.get_last_lr()[0] <= 100 * loaded.lr
+        for each in (built, direct):
+            each.optimizer.step()
+            if hasattr(each, "observe"):
+                each.observe(loss=1.0, seconds=1.0)
+            each.step()
+        assert built.get_last_lr() == direct.get_last_lr()
+        lrs.append(built.get_last_lr()[0])
+    assert len(set(lrs)) > 1
 
 
 def test_it_is_the_configuration_that_was_selected(finished: Path, best: Path) -> None:
@@ -65,6 +75,9 @@ def edited(best: Path, folder: Path, pattern: str, new: str) -> Path:
         (r"^gamma = .*", "gama = 0.5", "did you mean 'gamma'"),
         (r"^lr = .*", "lr = nan", "lr = nan: must be in"),
         (r"^format = 1", "format = 2", "format 2; this reads 1"),
+        (r"^lr = .*", 'lr = "abc"', "not an exported schedule: ValueError"),
+        (r"^warmup_frac = .*", "", "warmup_frac is missing"),
+        (r"^value = .*", "value = 7.0", r"complexity.value = 7.0: must be in \[0, 1\]"),
         (r"^task = .*", "", "not an exported schedule: KeyError\\('task'\\)"),
         (r"^task = .*", "task = [", "step.toml"),
     ],
@@ -81,6 +94,29 @@ def test_an_edited_file_is_refused_with_exit_code_2(
     assert done.returncode == 2
     assert re.search(message, done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_names_another_schedule_is_refused_when_built(
+    best: Path, tmp_path: Path
+) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    path = edited(best, tmp_path, r"^schedule = .*", 'schedule = "exponential"')
+    with pytest.raises(InputError, match="exponential does not take"):
+        load_schedule(path).build(optimizer, total_steps=10)
+    path = edited(best, tmp_path, r"^schedule = .*", 'schedule = "stp"')
+    with pytest.raises(InputError, match="unknown schedule 'stp'; did you mean 'step'"):
+        load_schedule(path).build(optimizer, total_steps=10)
+
+
+def test_a_strangers_names_cannot_leave_the_folder(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(finished, folder)
+    for name in ("plan.toml", "ledger.jsonl"):
+        path = folder / name
+        path.write_text(path.read_text().replace('"exponential"', '"../../../pwned"'))
+    with pytest.raises(InputError, match="is no name of a task or schedule"):
+        export(Analysis(folder))
+    assert list(tmp_path.rglob("pwned*")) == []
 
 
 def test_the_command_line_shows_a_good_file(best: Path) -> None:

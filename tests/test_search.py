@@ -1,5 +1,6 @@
 """The command line, end to end, and everything it refuses."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,29 @@ def test_logical_gpus_pack_and_the_report_says_so(
     )
     assert code == 0
     assert "logical GPUs, trained on CPU" in (tmp_path / "packed" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "slots"),
+    [
+        (["--num-gpus", "1", "--gpus-per-trial", "0.25"], 4),
+        (["--num-gpus", "2", "--gpus-per-trial", "0.25"], 8),
+        (["--num-gpus", "1", "--gpus-per-trial", "0.3"], 3),
+        (["--num-gpus", "1", "--gpus-per-trial", "0.25", "--max-concurrent", "3"], 3),
+        (["--num-gpus", "1"], 1),
+        ([], 2),
+    ],
+)
+def test_how_many_trials_run_at_once(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    slots: int,
+) -> None:
+    monkeypatch.setattr("tune_adaptive.protocol._num_cpus", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run_search("--plan", *options, *QUICK) == 0
+    assert f"{slots} trials at once" in capsys.readouterr().out
 
 
 def test_a_schedule_that_always_diverges_ends_with_code_5(
@@ -187,6 +211,30 @@ def test_every_problem_of_the_space_files_is_told_with_exit_code_2(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "edit", "message"),
+    [
+        ("adaptive", ("high = 0.4\n", "high = 0.7\n"), "feedback_factor must be in (0, 0.5)"),
+        ("common", ("low = 1e-4\nhigh = 1e-2\nlog = true\n", "low = -1\nhigh = 1\n"), "-1"),
+        ("common", ("low = 0.0\nhigh = 0.1\n", "low = 0.0\nhigh = 1.0\n"), "warmup_steps must"),
+    ],
+)
+def test_a_space_that_its_schedule_would_refuse_is_refused_first(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    schedule: str,
+    edit: tuple[str, str],
+    message: str,
+) -> None:
+    shutil.copytree(default_space_dir(), tmp_path / "spaces")
+    path = tmp_path / "spaces" / f"{schedule}.toml"
+    assert edit[0] in path.read_text()
+    path.write_text(path.read_text().replace(*edit))
+    code = run_search("--plan", "--space", str(tmp_path / "spaces"), "--schedule", "adaptive")
+    assert code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_help_fits_a_screen() -> None:

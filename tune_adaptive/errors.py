@@ -20,3 +20,9 @@ class NoSuccessfulTrial(RuntimeError):
 
 
 EXIT_INTERRUPTED = 4
+
+
+def last_line(message: str) -> str:
+    """Return the line of a traceback that says what happened."""
+    lines = message.strip().splitlines()
+    return lines[-1] if lines else ""

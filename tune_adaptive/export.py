@@ -18,8 +18,8 @@ import typer
 from tune_adaptive.analysis import Analysis, ArmResult
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
-from tune_adaptive.runs import Configuration, Value
-from tune_adaptive.spaces import SpaceError, space_from_dict
+from tune_adaptive.runs import RECIPE_NAMES, Configuration, Value
+from tune_adaptive.spaces import SpaceError, did_you_mean, space_from_dict
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -67,6 +67,9 @@ class BestSchedule:
         Returns:
             A scheduler to step once per optimizer step. If it has ``observe``, tell it the
             loss before each step.
+
+        Raises:
+            InputError: The file names a schedule or a parameter that does not exist here.
         """
         from tune_adaptive.schedules import SCHEDULES, Horizon
 
@@ -75,8 +78,13 @@ class BestSchedule:
             warmup_steps=round(self.configuration.recipe.warmup_frac * total_steps),
             complexity=self.complexity if complexity is None else complexity,
         )
-        builder = SCHEDULES[self.configuration.schedule]
-        return builder(optimizer, horizon, **self.configuration.parameters)
+        name, parameters = self.configuration.schedule, self.configuration.parameters
+        if name not in SCHEDULES:
+            raise InputError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
+        try:
+            return SCHEDULES[name](optimizer, horizon, **parameters)
+        except TypeError as error:
+            raise InputError(f"{name} does not take {list(parameters)}: {error}") from error
 
 
 def load_schedule(path: str | Path) -> BestSchedule:
@@ -98,13 +106,19 @@ def load_schedule(path: str | Path) -> BestSchedule:
         best = BestSchedule(
             task=document["task"],
             configuration=Configuration.from_values(document["schedule"], values),
-            complexity=document["complexity"]["value"],
-            provenance=document["provenance"],
+            complexity=float(document["complexity"]["value"]),
+            provenance=dict(document["provenance"]),
         )
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not an exported schedule: {error!r}") from error
-    if outside := space.violations(values):
-        raise SpaceError(f"{path}: {problem}" for problem in outside)
+    outside = space.violations(values)
+    outside += [f"{name} is missing" for name in RECIPE_NAMES if name not in values]
+    if not 0 <= best.complexity <= 1:
+        outside.append(f"complexity.value = {best.complexity!r}: must be in [0, 1]")
+    if outside:
+        raise SpaceError(f"{path}: {problem}" for problem in dict.fromkeys(outside))
     return best
 
 

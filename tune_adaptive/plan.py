@@ -1,5 +1,6 @@
 """The plan of an experiment, frozen in ``plan.toml`` before the first run."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,9 @@ FIRST_SEED: dict[Stage, int] = {"search": 0, "select": 100_000, "final": 200_000
 
 SEEDS_PER_EXPERIMENT = 1_000_000
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What may become a file's name: experiments, schedules and each half of a task's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
@@ -34,8 +38,9 @@ class TaskPlan:
         data_sha256: Hash of the three splits.
         complexity: C and what it was made of.
         precision: ``fp32`` or ``bf16``.
-        epoch_s: Seconds of one epoch on one slot, as the calibration estimated them.
+        epoch_s: Seconds of one epoch and its validation on one slot, as calibrated.
         spaces: Per schedule, the tables of its search space.
+        space_sha256: Per schedule, the hash of its search space.
     """
 
     name: str
@@ -49,6 +54,7 @@ class TaskPlan:
     precision: str
     epoch_s: float
     spaces: Mapping[str, Mapping[str, Any]]
+    space_sha256: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,9 @@ class Plan:
                 for task in document["tasks"]
             )
             schedules = tuple(document["schedules"])
+            for name in (document["name"], *schedules, *(task.name for task in tasks)):
+                if not all(NAME.fullmatch(part) for part in name.split("/", 1)):
+                    raise InputError(f"{path}: {name!r} is no name of a task or schedule")
             return cls(**(document | {"tasks": tasks, "schedules": schedules}))
         except OSError as error:
             raise InputError(

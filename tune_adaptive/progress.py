@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_adaptive import ledger
+from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import RunSpec, Stage
 
@@ -129,6 +130,8 @@ class Progress:
         elif isinstance(event, ledger.RunEnded):
             value = self._tally.last.get(event.run_id)
             shown = "" if value is None else f" val {value:.4f}"
+            if event.message:
+                shown += f" ({last_line(event.message)})"
             self._say(f"{event.run_id} {event.status}{shown} | {self._summary()}")
         elif isinstance(event, ledger.Selected):
             schedule = event.configuration.schedule

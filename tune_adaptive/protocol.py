@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import random
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +23,9 @@ import psutil
 import torch
 
 from tune_adaptive import ledger as record
-from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial
+from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial, last_line
 from tune_adaptive.ledger import Ledger
-from tune_adaptive.plan import Plan, TaskPlan
+from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.runs import (
     Configuration,
     EpochResult,
@@ -36,8 +35,14 @@ from tune_adaptive.runs import (
     Status,
     Value,
 )
-from tune_adaptive.schedules import SCHEDULES
-from tune_adaptive.spaces import SpaceError, did_you_mean, load_space, space_from_dict
+from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.spaces import (
+    SearchSpace,
+    SpaceError,
+    did_you_mean,
+    load_space,
+    space_from_dict,
+)
 from tune_adaptive.tasks import TASKS, Task
 from tune_adaptive.tasks.data import Dataset
 from tune_adaptive.training import Material, Split, calibrate
@@ -49,8 +54,6 @@ NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
 
 Watch = Callable[[record.Event], None]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class Request:
         num_final_seeds: Fresh seeds of the comparison, >= 1.
         gpus_per_trial: Share of a GPU in (0, 1]; None is 1 where there is a GPU, else 0.
         num_gpus: GPUs the cluster is told it has; None is what is there.
-        cpus_per_trial: CPUs a trial gets, > 0.
+        cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
+            trials run at once as share the GPUs.
         max_concurrent: Most trials at once; None is what fits.
         precision: ``auto``, ``fp32`` or ``bf16``.
         signals: ``live`` or ``steady``.
@@ -86,7 +90,7 @@ class Request:
     num_final_seeds: int = 8
     gpus_per_trial: float | None = None
     num_gpus: int | None = None
-    cpus_per_trial: float = 1.0
+    cpus_per_trial: float | None = None
     max_concurrent: int | None = None
     precision: str = "auto"
     signals: str = "live"
@@ -117,12 +121,12 @@ def prepare(request: Request) -> Experiment:
     folder = _folder(request)
     spaces = _load_spaces(request)
     num_gpus, gpus_per_trial, device = _gpus(request)
-    num_cpus = len(os.sched_getaffinity(0))
-    slots = _num_slots(request, num_cpus, num_gpus, gpus_per_trial)
+    num_cpus = _num_cpus()
+    cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
     tasks = {name: TASKS[name] for name in request.tasks}
     datasets = {name: task.load() for name, task in tasks.items()}
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(request.cpus_per_trial)))
+    torch.set_num_threads(max(1, int(cpus_per_trial)))
     try:
         task_plans = tuple(
             _plan_task(task, datasets[name], request, spaces, device)
@@ -143,7 +147,7 @@ def prepare(request: Request) -> Experiment:
         num_final_seeds=request.num_final_seeds,
         signals=request.signals,
         gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=request.cpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
         num_gpus=num_gpus,
         num_cpus=num_cpus,
         slots=slots,
@@ -206,7 +210,8 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
                 arms.save_studies(experiment.folder / "studies.db")
         if not stages.selected:
             raise NoSuccessfulTrial(
-                f"{experiment.folder}: no trial trained to its end; see ledger.jsonl"
+                f"{experiment.folder}: no trial trained to its end"
+                + (f"; the last failure: {last_line(stages.failure)}" if stages.failure else "")
             )
         note(record.Closed(at=time.time()))
 
@@ -222,6 +227,7 @@ class _Stages:
         self._arms = arms
         self._note = note
         self.selected: list[Configuration] = []
+        self.failure = ""  # what the last run that failed said
         self._stages = self._sequence()
         self._present: Jobs | None = next(self._stages)
 
@@ -296,6 +302,7 @@ class _Stages:
     def failed(self, run: RunSpec, message: str) -> None:
         assert self._present is not None
         self._present.failed(run, message)
+        self.failure = message
         self._note(record.RunEnded(run.id, "failed", message, time.time()))
 
 
@@ -390,7 +397,7 @@ def _check_request(request: Request) -> None:
         (
             "--cpus-per-trial",
             request.cpus_per_trial,
-            0 < request.cpus_per_trial < math.inf,
+            request.cpus_per_trial is None or 0 < request.cpus_per_trial < math.inf,
             "> 0 and finite",
         ),
         (
@@ -424,7 +431,7 @@ def _folder(request: Request) -> Path:
     name = request.name
     if name is None:
         name = datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         shown = name if len(name) <= 80 else name[:77] + "..."
         raise InputError(
             f"--name {shown!r}: must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter "
@@ -449,10 +456,10 @@ def _folder(request: Request) -> Path:
     return folder
 
 
-def _load_spaces(request: Request) -> dict[tuple[str, str], dict[str, object]]:
+def _load_spaces(request: Request) -> dict[tuple[str, str], SearchSpace]:
     """Read the space of every arm; report the problems of all files at once."""
     problems: list[str] = []
-    spaces = {}
+    spaces: dict[tuple[str, str], SearchSpace] = {}
     common = asdict(Recipe())
     for task in request.tasks:
         for schedule in request.schedules:
@@ -464,12 +471,30 @@ def _load_spaces(request: Request) -> dict[tuple[str, str], dict[str, object]]:
                     common_defaults=common,
                     schedule_defaults=builder_defaults(schedule),
                 )
-                spaces[task, schedule] = space.to_dict()
+                spaces[task, schedule] = space
+                problems += _unbuildable(space, schedule, request.space_dir)
             except SpaceError as error:
-                problems += [text for text in error.problems if text not in problems]
+                problems += error.problems
     if problems:
-        raise SpaceError(problems)
+        raise SpaceError(dict.fromkeys(problems))
     return spaces
+
+
+def _unbuildable(space: SearchSpace, schedule: str, directory: Path) -> list[str]:
+    """Build the schedule at each bound of its space; return what it refuses."""
+    problems = []
+    for values in space.corners():
+        configuration = Configuration.from_values(schedule, values)
+        recipe = configuration.recipe
+        try:
+            optimizer = torch.optim.AdamW(
+                [torch.nn.Parameter(torch.zeros(1))], recipe.lr, weight_decay=recipe.weight_decay
+            )
+            horizon = Horizon(1000, warmup_steps=round(1000 * recipe.warmup_frac), timer=None)
+            SCHEDULES[schedule](optimizer, horizon, **configuration.parameters)
+        except (ValueError, ArithmeticError) as error:
+            problems.append(f"{directory / schedule}.toml: within its bounds, {error}")
+    return problems
 
 
 def builder_defaults(schedule: str) -> dict[str, Value]:
@@ -485,6 +510,8 @@ def _gpus(request: Request) -> tuple[int, float, torch.device]:
     """Return the cluster's GPUs, each trial's share of one, and the device trained on."""
     num_real = torch.cuda.device_count() if torch.cuda.is_available() else 0
     num_gpus = num_real if request.num_gpus is None else request.num_gpus
+    if num_gpus > num_real > 0:
+        raise EnvironmentFault(f"--num-gpus {num_gpus}: this machine has {num_real}")
     share = request.gpus_per_trial
     if share is None:
         share = 1.0 if num_gpus else 0.0
@@ -497,17 +524,29 @@ def _gpus(request: Request) -> tuple[int, float, torch.device]:
     return num_gpus, share, device
 
 
-def _num_slots(request: Request, num_cpus: int, num_gpus: int, gpus_per_trial: float) -> int:
-    slots = math.floor(num_cpus / request.cpus_per_trial + 1e-9)
-    if slots == 0:
+def _num_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # what a container or a job may really use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _slots(
+    request: Request, num_cpus: int, num_gpus: int, gpus_per_trial: float
+) -> tuple[float, int]:
+    """Return the CPUs of a trial and how many trials run at once."""
+    on_gpus = num_gpus * math.floor(1 / gpus_per_trial + 1e-9) if gpus_per_trial > 0 else num_cpus
+    cpus_per_trial = request.cpus_per_trial
+    if cpus_per_trial is None:
+        cpus_per_trial = min(1.0, num_cpus / on_gpus)
+    on_cpus = math.floor(num_cpus / cpus_per_trial + 1e-9)
+    if on_cpus == 0:
         raise EnvironmentFault(
-            f"--cpus-per-trial {request.cpus_per_trial:g}: this machine has {num_cpus} CPUs"
+            f"--cpus-per-trial {cpus_per_trial:g}: this machine has {num_cpus} CPUs"
         )
-    if gpus_per_trial > 0:
-        slots = min(slots, num_gpus * math.floor(1 / gpus_per_trial + 1e-9))
+    slots = min(on_cpus, on_gpus) if gpus_per_trial > 0 else on_cpus
     if request.max_concurrent is not None:
         slots = min(slots, request.max_concurrent)
-    return slots
+    return cpus_per_trial, slots
 
 
 def _device_in_words(device: torch.device, num_gpus: int, gpus_per_trial: float) -> str:
@@ -522,14 +561,14 @@ def _plan_task(
     task: Task,
     data: Dataset,
     request: Request,
-    spaces: Mapping[tuple[str, str], Mapping[str, object]],
+    spaces: Mapping[tuple[str, str], SearchSpace],
     device: torch.device,
 ) -> TaskPlan:
     description = data.describe()
     material = Material(
         task, description, Split.of(data.train, device), Split.of(data.validation, device)
     )
-    calibration = calibrate(material, request.precision)
+    calibration = calibrate(material, request.precision, by_clock=request.signals == "live")
     return TaskPlan(
         name=task.name,
         num_epochs=task.num_epochs if request.num_epochs is None else request.num_epochs,
@@ -541,5 +580,6 @@ def _plan_task(
         complexity=description.complexity,
         precision=calibration.precision,
         epoch_s=calibration.epoch_s,
-        spaces={schedule: spaces[task.name, schedule] for schedule in request.schedules},
+        spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
+        space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
     )

@@ -56,8 +56,8 @@ def main(
         int | None, typer.Option(help="Declare logical GPUs.", rich_help_panel=WHERE)
     ] = None,
     cpus_per_trial: Annotated[
-        float, typer.Option(help="CPUs of a trial.", rich_help_panel=WHERE)
-    ] = 1.0,
+        float | None, typer.Option(help="CPUs of a trial; 1 or less.", rich_help_panel=WHERE)
+    ] = None,
     max_concurrent: Annotated[
         int | None, typer.Option(help="Most trials at once.", rich_help_panel=WHERE)
     ] = None,
@@ -124,7 +124,7 @@ def show_plan(plan: Plan, console: Console) -> None:
         )
     console.print(
         f"{plan.slots} trials at once on {plan.device}; "
-        f"estimated {plan.estimated_s():.0f} s and start-up, at most",
+        f"estimated {plan.estimated_s():.0f} s and start-up",
         highlight=False,
     )
 

@@ -26,8 +26,8 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -149,6 +149,18 @@ class SearchSpace:
                 found.append(f"{name}: its condition does not hold")
         return found
 
+    def corners(self) -> Iterator[dict[str, Value]]:
+        """Yield the defaults, then the defaults with one parameter at each of its ends."""
+        yield self.defaults()
+        for parameter in self.parameters:
+            for end in parameter.choices or (parameter.low, parameter.high):
+                assert end is not None
+                moved = (
+                    replace(each, default=end) if each is parameter else each
+                    for each in self.parameters
+                )
+                yield SearchSpace(tuple(moved)).defaults()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as the tables of a space file."""
         return {parameter.name: parameter.to_dict() for parameter in self.parameters}
@@ -203,8 +215,10 @@ def load_space(
     return SearchSpace(tuple(parameters))
 
 
-def space_from_dict(tables: Mapping[str, Any], source: str) -> SearchSpace:
+def space_from_dict(tables: object, source: str) -> SearchSpace:
     """Read back what ``SearchSpace.to_dict`` returned, with the same checks."""
+    if not isinstance(tables, Mapping):
+        raise SpaceError([f"{source}: space = {tables!r}: must be a table"])
     problems: list[str] = []
     names = {
         name: table.get("default") if isinstance(table, dict) else None

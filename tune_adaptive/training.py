@@ -206,18 +206,21 @@ class Calibration:
 
     Attributes:
         precision: ``fp32`` or ``bf16``.
-        epoch_s: Estimated seconds of one training epoch.
+        epoch_s: Estimated seconds of one epoch and its validation.
     """
 
     precision: str
     epoch_s: float
 
 
-def calibrate(material: Material, precision: str, num_pairs: int = 5) -> Calibration:
+def calibrate(
+    material: Material, precision: str, by_clock: bool = True, num_pairs: int = 5
+) -> Calibration:
     """Time training steps; with ``auto``, choose bf16 where the hardware has it and it pays.
 
     Alternates steps in both precisions on one model and compares the medians; bf16 must
-    be at least 1.2 times as fast, so that noise does not decide.
+    be at least 1.2 times as fast, so that noise does not decide. Without ``by_clock`` no
+    timing decides anything: bf16 wherever the hardware has it.
     """
     device = material.device
     if precision == "auto":
@@ -243,9 +246,12 @@ def calibrate(material: Material, precision: str, num_pairs: int = 5) -> Calibra
             measured.append(time.perf_counter() - start)
     medians = {name: statistics.median(measured[2:]) for name, measured in seconds.items()}
     chosen = candidates[0]
-    if len(candidates) == 2 and medians["fp32"] > 1.2 * medians["bf16"]:
+    if len(candidates) == 2 and (not by_clock or medians["fp32"] > 1.2 * medians["bf16"]):
         chosen = "bf16"
-    return Calibration(chosen, medians[chosen] * material.steps_per_epoch)
+    start = time.perf_counter()
+    evaluate(model, material.validation, to_input, chosen)
+    eval_s = time.perf_counter() - start
+    return Calibration(chosen, medians[chosen] * material.steps_per_epoch + eval_s)
 
 
 def _has_bf16(device: torch.device) -> bool:

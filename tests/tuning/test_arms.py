@@ -161,6 +161,13 @@ def test_stopping_is_decided_within_the_arm_only() -> None:
         assert [each.heard(run, result(epoch, 6, value)) for epoch in (1, 2, 3)] == [None] * 3
 
 
+def test_what_an_interrupted_search_leaves_is_not_running_for_ever(tmp_path: Path) -> None:
+    one = arm()
+    one.start()
+    Arms([one]).save_studies(tmp_path / "studies.db")
+    assert [trial.state for trial in one.study.trials] == [TrialState.FAIL]
+
+
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_studies_are_saved_with_their_trials(tmp_path: Path) -> None:
     arms = [arm("step"), arm("adaptive")]

@@ -32,6 +32,7 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         precision="fp32",
         epoch_s=0.1,
         spaces={},
+        space_sha256={},
     )
     return Plan(
         name="tiny",

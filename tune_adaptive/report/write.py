@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tune_adaptive.analysis import STUDIED, TARGET_RATIO, Analysis, Mean
+from tune_adaptive.errors import last_line
 from tune_adaptive.report.figures import Figure, draw_figures
 
 VERDICT_VERSION = 1
@@ -67,6 +68,7 @@ def _render(name: str, analysis: Analysis, figures: list[Figure]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": _percent, "number": _number, "points": _points}
+    environment.filters["last_line"] = last_line
     counts: dict[tuple[str, str], int] = {}
     for run in analysis.runs:
         counts[run.spec.stage, run.status] = counts.get((run.spec.stage, run.status), 0) + 1

@@ -142,6 +142,12 @@ class Arm:
         """Give back what a failed run had reserved; what it spent stays spent."""
         self._end(run, TrialState.FAIL, "failed")
 
+    def close(self) -> None:
+        """Tell Optuna FAIL of what still runs, so that no trial stays RUNNING for ever."""
+        for running in self._running.values():
+            self.study.tell(running.trial, state=TrialState.FAIL)
+        self._running.clear()
+
     def _end(
         self, run: RunSpec, state: TrialState, status: Status, value: float | None = None
     ) -> Status:
@@ -190,6 +196,7 @@ class Arms:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         try:
             for arm in self._arms.values():
+                arm.close()
                 saved = optuna.create_study(
                     study_name=arm.study.study_name, storage=storage, direction="maximize"
                 )
