@@ -12,7 +12,7 @@ from hypothesis import settings
 from tune_adaptive.cli import run_command
 from tune_adaptive.search import main
 
-settings.register_profile("tests", deadline=None, max_examples=60)
+settings.register_profile("tests", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("tests")
 
 

@@ -79,14 +79,17 @@ def test_an_interrupted_search_ends_with_code_4_and_leaves_nothing_behind(tmp_pa
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "completed" in line:
-            break
-    started = psutil.Process(process.pid).children(recursive=True)
-    assert started
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "completed" in line:
+                break
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 4
     assert error == "interrupted\n"
     assert psutil.wait_procs(started, timeout=10)[1] == []

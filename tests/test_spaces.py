@@ -129,7 +129,7 @@ def test_violations_are_all_named(tmp_path: Path) -> None:
             "parameters.intervall: the schedule has no such parameter; did you mean 'interval'?",
         ),
         (("[parameters.on]", "[parameter.on]"), "unknown key; did you mean 'parameters'?"),
-        (("[parameters.on]", "[for.x.on]"), "not a parameter of this file; there is interval"),
+        (("[parameters.on]", "[for.x.on]"), "mine.toml; there is interval"),
         (
             ("when = { on = true }", '[for."*".interval]\nlow = 20'),
             'mine.toml: for."*".interval.low = 20: must be < high = 9',
@@ -184,6 +184,22 @@ def test_every_problem_of_both_files_is_told_at_once(tmp_path: Path) -> None:
         load(tmp_path, bad, common=COMMON.replace("low = 1e-4", "low = 1"))
     assert len([p for p in error.value.problems if "common.toml" in p]) == 1
     assert len([p for p in error.value.problems if "mine.toml" in p]) >= 2
+
+
+def test_a_schedule_may_move_what_is_common(tmp_path: Path) -> None:
+    moved = GOOD + "\n[common.lr]\ndefault = 5e-3\nhigh = 5e-3\n"
+    space = load(tmp_path, moved)
+    assert space.defaults()["lr"] == 5e-3
+    assert space.violations({"lr": 6e-3, "on": False}) == ["lr = 0.006: must be in [0.0001, 0.005]"]
+    # What common.toml says of a task is the more particular.
+    assert load(tmp_path, moved, "imdb/bert").defaults()["lr"] == 1e-5
+
+
+def test_what_a_schedule_moves_is_checked_and_named_after_its_file(tmp_path: Path) -> None:
+    assert problems(tmp_path, GOOD + "\n[common.lr]\ndefault = 5.0\n[common.rl]\nlow = 1\n") == [
+        "mine.toml: common.rl: not a parameter of common.toml; there is lr",
+        "mine.toml: common.lr.default = 5.0: must be in [0.0001, 0.01]",
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

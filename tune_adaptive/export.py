@@ -7,7 +7,7 @@ A file holds the configuration, the space it was found in and where it came from
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ from tune_adaptive.runs import RECIPE_NAMES, Configuration, Value
 from tune_adaptive.spaces import SpaceError, did_you_mean, space_from_dict
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -53,6 +54,14 @@ class BestSchedule:
     def weight_decay(self) -> float:
         """Weight decay to create the optimizer with."""
         return self.configuration.recipe.weight_decay
+
+    def optimizer(self, parameters: "Iterable[Parameter]") -> "Optimizer":
+        """Build the optimizer it was tuned with: AdamW, or the rival's own."""
+        from tune_adaptive.schedules import build_optimizer
+
+        return build_optimizer(
+            self.configuration.schedule, parameters, lr=self.lr, weight_decay=self.weight_decay
+        )
 
     def build(
         self, optimizer: "Optimizer", total_steps: int, complexity: float | None = None

@@ -35,7 +35,7 @@ from tune_adaptive.runs import (
     Status,
     Value,
 )
-from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.schedules import SCHEDULES, Horizon, build_optimizer, is_installed
 from tune_adaptive.spaces import (
     SearchSpace,
     SpaceError,
@@ -421,6 +421,9 @@ def _check_request(request: Request) -> None:
             )
     if problems:
         raise InputError("\n".join(problems))
+    for schedule in request.schedules:
+        if not is_installed(schedule):
+            build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
 
 
 def _repeated(names: tuple[str, ...]) -> list[str]:
@@ -487,8 +490,11 @@ def _unbuildable(space: SearchSpace, schedule: str, directory: Path) -> list[str
         configuration = Configuration.from_values(schedule, values)
         recipe = configuration.recipe
         try:
-            optimizer = torch.optim.AdamW(
-                [torch.nn.Parameter(torch.zeros(1))], recipe.lr, weight_decay=recipe.weight_decay
+            optimizer = build_optimizer(
+                schedule,
+                [torch.nn.Parameter(torch.zeros(1))],
+                lr=recipe.lr,
+                weight_decay=recipe.weight_decay,
             )
             horizon = Horizon(1000, warmup_steps=round(1000 * recipe.warmup_frac), timer=None)
             SCHEDULES[schedule](optimizer, horizon, **configuration.parameters)

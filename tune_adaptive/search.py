@@ -16,6 +16,7 @@ from tune_adaptive.plan import Plan
 from tune_adaptive.progress import STAGES, Progress
 from tune_adaptive.protocol import Experiment, Request, prepare, run
 from tune_adaptive.report import write_report
+from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
 
 WHAT, HOW_MUCH, WHERE, HOW = "What", "How much", "Where", "How"
@@ -26,7 +27,7 @@ def main(
         list[str], typer.Option(help="dataset/model; repeatable.", rich_help_panel=WHAT)
     ] = ["fashion_mnist_mini/cnn"],  # noqa: B006
     schedule: Annotated[
-        list[str], typer.Option(help="Schedule; repeatable.", rich_help_panel=WHAT)
+        list[str], typer.Option(help="Schedule, or all; repeatable.", rich_help_panel=WHAT)
     ] = ["adaptive", "step", "exponential"],  # noqa: B006
     space: Annotated[
         Path | None, typer.Option(help="Folder of search spaces.", rich_help_panel=WHAT)
@@ -77,7 +78,7 @@ def main(
     experiment = prepare(
         Request(
             tasks=tuple(task),
-            schedules=tuple(schedule),
+            schedules=tuple(SCHEDULES) if schedule == ["all"] else tuple(schedule),
             space_dir=default_space_dir() if space is None else space,
             results_dir=results_dir,
             name=name,

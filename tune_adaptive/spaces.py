@@ -19,6 +19,9 @@ arguments of its builder)::
 
     [for."*/bert".feedback_factor]      # overrides for the tasks that match
     high = 0.3
+
+    [common.lr]                         # in a schedule's file: overrides of common.toml
+    default = 0.01
 """
 
 import difflib
@@ -199,20 +202,29 @@ def load_space(
         SpaceError: With every problem of both files.
     """
     problems: list[str] = []
+    own, shared = (_read(directory / f"{name}.toml", problems) for name in (schedule, COMMON))
     parameters: list[Parameter] = []
-    for name, defaults in ((COMMON, common_defaults), (schedule, schedule_defaults)):
-        path = directory / f"{name}.toml"
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            problems.append(f"{path}: there is no such file")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            problems.append(f"{path}: not TOML: {error}")
-        else:
-            parameters += _parse(document, str(path), task, defaults, problems)
+    if shared is not None:
+        moved = (f"{directory / schedule}.toml", (own or {}).get(COMMON, {}))
+        path = str(directory / f"{COMMON}.toml")
+        parameters += _parse(shared, path, task, common_defaults, problems, moved)
+    if own is not None:
+        own = {key: value for key, value in own.items() if key != COMMON}
+        path = str(directory / f"{schedule}.toml")
+        parameters += _parse(own, path, task, schedule_defaults, problems)
     if problems:
         raise SpaceError(problems)
     return SearchSpace(tuple(parameters))
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path}: there is no such file")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        problems.append(f"{path}: not TOML: {error}")
+    return None
 
 
 def space_from_dict(tables: object, source: str) -> SearchSpace:
@@ -245,31 +257,34 @@ def _parse(
     task: str,
     defaults: Mapping[str, Any],
     problems: list[str],
+    moved: tuple[str, object] = ("", {}),
 ) -> list[Parameter]:
+    """Build a file's parameters as they apply to ``task``; ``moved`` is (its source, tables)."""
     for key in document:
         if key not in ("parameters", "for"):
             problems.append(
-                f"{source}: {key}: unknown key{did_you_mean(key, ('parameters', 'for'))}"
+                f"{source}: {key}: unknown key{did_you_mean(key, ('parameters', 'for', COMMON))}"
             )
     declared = _tables(document.get("parameters", {}), source, "parameters", problems)
-    sections = _tables(document.get("for", {}), source, "for", problems)
-
     parameters = _parameters(declared, source, "parameters", defaults, problems)
+
     # Every override is checked, whether or not it applies to this task.
-    applied = {name: dict(table) for name, table in declared.items()}
-    for pattern, section in sections.items():
-        where = f'for."{pattern}"'
-        overrides = _tables(section, source, where, problems)
-        trial = {name: dict(table) for name, table in declared.items()}
-        for name, table in overrides.items():
-            if name not in declared:
-                hint = did_you_mean(name, declared)
-                problems.append(f"{source}: {where}.{name}: not a parameter of this file{hint}")
-                continue
-            trial[name] |= table
-            if fnmatchcase(task, pattern):
-                applied[name] |= table
-        _parameters(trial, source, where, defaults, problems, only=set(overrides))
+    sections = _tables(document.get("for", {}), source, "for", problems)
+    overrides = [(moved[0], COMMON, True, moved[1])] + [
+        (source, f'for."{pattern}"', fnmatchcase(task, pattern), section)
+        for pattern, section in sections.items()
+    ]
+    applied = declared
+    for origin, where, applies, section in overrides:
+        tables = _tables(section, origin, where, problems)
+        for name in tables.keys() - declared.keys():
+            hint = did_you_mean(name, declared)
+            problems.append(f"{origin}: {where}.{name}: not a parameter of {source}{hint}")
+        tables = {name: tables[name] for name in tables if name in declared}
+        changed = {name: declared[name] | tables.get(name, {}) for name in declared}
+        _parameters(changed, origin, where, defaults, problems, only=set(tables))
+        if applies:
+            applied = {name: applied[name] | tables.get(name, {}) for name in applied}
     if applied == declared or problems:
         return parameters
     return _parameters(applied, source, f"parameters for {task}", defaults, problems)

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tune_adaptive.runs import EpochResult, RunSpec
-from tune_adaptive.schedules import SCHEDULES, AdaptiveLR, Horizon
+from tune_adaptive.schedules import (
+    SCHEDULES,
+    AdaptiveLR,
+    Horizon,
+    ListeningLR,
+    build_optimizer,
+    set_mode,
+)
 from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
@@ -87,19 +94,24 @@ def train(
     order = torch.Generator().manual_seed(run.seed)
     model = material.task.build(material.description).to(device)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+    optimizer = build_optimizer(
+        run.configuration.schedule,
+        model.parameters(),
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
     )
     horizon = Horizon(
         total_steps=total_steps,
         warmup_steps=round(recipe.warmup_frac * total_steps),
         complexity=material.description.complexity.value,
         timer=time.perf_counter if run.signals == "live" else None,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=material.task.batch_size,
     )
     schedule = SCHEDULES[run.configuration.schedule](
         optimizer, horizon, **run.configuration.parameters
     )
-    adaptive = schedule if isinstance(schedule, AdaptiveLR) else None
+    listener = schedule if isinstance(schedule, ListeningLR) else None
     to_input = Standardize(material.description, device)
     meter = UsageMeter(device)
     trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
@@ -107,7 +119,9 @@ def train(
 
     for epoch in range(1, run.num_epochs + 1):
         model.train()
+        set_mode(optimizer, training=True)
         start = time.perf_counter()
+        asked_s = 0.0  # validation that the schedule asked for inside the epoch
         losses: list[Tensor] = []
         trace: list[tuple[int, float]] = []
         permutation = torch.randperm(
@@ -123,22 +137,39 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.detach())
-            if adaptive is not None:
-                adaptive.observe(loss=losses[-1])
+            if listener is not None:
+                val_loss_asked = None
+                if listener.val_interval and (num_steps + 1) % listener.val_interval == 0:
+                    asked = time.perf_counter()
+                    set_mode(optimizer, training=False)
+                    val_loss_asked, _ = evaluate(
+                        model, material.validation, to_input, run.precision
+                    )
+                    model.train()
+                    set_mode(optimizer, training=True)
+                    asked_s += time.perf_counter() - asked
+                listener.observe(loss=losses[-1], val_loss=val_loss_asked)
             schedule.step()
             num_steps += 1
             num_examples += len(batch)
-            if adaptive is not None and (adaptive.finished or adaptive.diverged):
+            if listener is not None and (listener.finished or listener.diverged):
                 break
         train_loss = float(torch.stack(losses).mean())
-        train_s = time.perf_counter() - start
+        train_s = time.perf_counter() - start - asked_s
 
-        with adaptive.paused() if adaptive is not None else nullcontext():
+        with listener.paused() if listener is not None else nullcontext():
             start = time.perf_counter()
+            set_mode(optimizer, training=False)
             val_loss, val_accuracy = evaluate(model, material.validation, to_input, run.precision)
             diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
-            progress = num_steps / total_steps if adaptive is None else adaptive.progress
+            progress = num_steps / total_steps
+            if isinstance(schedule, AdaptiveLR):
+                progress = schedule.progress
             usage = meter.read()
+            if listener is not None:
+                listener.observe(
+                    val_loss=None if listener.val_interval else val_loss, load=usage.load
+                )
             result = EpochResult(
                 epoch=epoch,
                 epoch_equivalents=num_examples / len(material.train),
@@ -150,7 +181,7 @@ def train(
                 lr_steps=tuple(step for step, _ in trace),
                 progress=progress,
                 train_s=train_s,
-                eval_s=time.perf_counter() - start,
+                eval_s=time.perf_counter() - start + asked_s,
                 ended_at=time.time(),
                 cpu_percent=usage.cpu_percent,
                 rss_bytes=usage.rss_bytes,

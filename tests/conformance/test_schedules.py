@@ -6,15 +6,18 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.protocol import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
-from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.schedules import SCHEDULES, Horizon, ListeningLR, build_optimizer, set_mode
+from tune_adaptive.schedules.rivals import OPTIMIZERS
 from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
 
 TOTAL_STEPS = 60
+STEPS_PER_EPOCH = 12
+RISE = (0.3 * (TOTAL_STEPS + 1) - 1) / TOTAL_STEPS  # where torch's OneCycleLR peaks
 BASE = 0.1
 
 
@@ -29,8 +32,14 @@ def space_of(schedule: str) -> SearchSpace:
 
 
 def build(schedule: str, parameters: dict[str, Any], warmup_steps: int = 0) -> LRScheduler:
-    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE)
-    horizon = Horizon(TOTAL_STEPS, warmup_steps=warmup_steps, complexity=0.4, timer=None)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer: Optimizer = SGD([parameter], lr=BASE)
+    if schedule in OPTIMIZERS:
+        optimizer = build_optimizer(schedule, [parameter], lr=BASE, weight_decay=0.0)
+        set_mode(optimizer, training=True)
+    horizon = Horizon(
+        TOTAL_STEPS, warmup_steps=warmup_steps, complexity=0.4, timer=None, steps_per_epoch=12
+    )
     return SCHEDULES[schedule](optimizer, horizon, **parameters)
 
 
@@ -39,8 +48,15 @@ def walk(schedule: LRScheduler, start: int = 0, stop: int = TOTAL_STEPS) -> list
     for t in range(start, stop):
         lrs.append(float(schedule.optimizer.param_groups[0]["lr"]))
         schedule.optimizer.step()
-        if hasattr(schedule, "observe"):
-            schedule.observe(loss=1.0 + 0.5 * math.sin(t))
+        if isinstance(schedule, ListeningLR):
+            ends_epoch = (t + 1) % STEPS_PER_EPOCH == 0
+            wants = (t + 1) % (schedule.val_interval or TOTAL_STEPS + 1) == 0
+            schedule.observe(
+                loss=1.0 + 0.5 * math.sin(t),
+                grad_norm=1.0,
+                val_loss=1.0 + 0.3 * math.cos(t) if ends_epoch or wants else None,
+                load=0.5 + 0.4 * math.sin(t) if ends_epoch else None,
+            )
         schedule.step()
     return lrs
 
@@ -80,7 +96,13 @@ def test_rates_are_finite_and_never_negative(schedule: str, warmup_steps: int) -
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warm_up_is_the_same_for_every_schedule(schedule: str) -> None:
     lrs = walk(build(schedule, {}, warmup_steps=5))
-    assert lrs[:5] == pytest.approx([BASE * (t + 1) / 5 for t in range(5)])
+    if schedule == "onecycle":  # its rise is its warm-up
+        assert lrs == walk(build(schedule, {}))
+    elif schedule == "resource_complexity":  # bounded at 1e-2, whatever the base
+        assert lrs[:5] == pytest.approx([1e-2] * 5)
+    else:
+        base = 1.0 if schedule == "prodigy" else BASE  # it estimates the rest
+        assert lrs[:5] == pytest.approx([base * (t + 1) / 5 for t in range(5)])
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 7])
@@ -107,10 +129,24 @@ def test_restoring_continues_identically(
         ("constant", lambda x: 1.0),
         ("step", lambda x: 0.3 ** math.floor(3 * x + 1e-9)),
         ("exponential", lambda x: 0.05**x),
+        ("cyclic", lambda x: 0.1 + 0.9 * (1 - abs(2 * (3 * x % 1) - 1))),
+        ("cosine", lambda x: (1 + math.cos(math.pi * x)) / 2),
+        ("linear", lambda x: 1 - x),
+        ("wsd", lambda x: 1.0 if x <= 0.7 else (1 - x) / 0.3),
+        ("rex", lambda x: (1 - x) / (1 - x / 2)),
+        ("sgdr", lambda x: (1 + math.cos(math.pi * (2 * x % 1))) / 2),
+        (
+            "onecycle",
+            lambda x: (
+                0.04 + 0.96 * (1 - math.cos(math.pi * x / RISE)) / 2
+                if x <= RISE
+                else 4e-6 + (1 - 4e-6) * (1 + math.cos(math.pi * (x - RISE) / (1 - RISE))) / 2
+            ),
+        ),
     ],
 )
 def test_rates_follow_the_analytic_curve(schedule: str, curve: Any) -> None:
     built = build(schedule, {})
     lrs = [*walk(built), float(built.optimizer.param_groups[0]["lr"])]
     for t in (0, 15, 30, 45, 60):
-        assert lrs[t] == pytest.approx(BASE * curve(t / TOTAL_STEPS))
+        assert lrs[t] == pytest.approx(BASE * curve(t / TOTAL_STEPS), rel=0.02, abs=1e-6)

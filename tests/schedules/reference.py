@@ -46,15 +46,17 @@ def reference_lrs(
         p = next_p(t, p, total_steps, resource_weight, seconds[:t], time_budget_s)
         if feedback and t % feedback_interval == 0 and t > warmup_steps:
             window = losses[t - feedback_interval : t]
-            mean = statistics.fmean(window)
-            se = statistics.stdev(window) / math.sqrt(len(window)) if len(window) > 1 else 0.0
+            mean = sum(window) / len(window)
+            squares = sum((x - mean) ** 2 for x in window)
+            se = math.sqrt(squares / max(1, len(window) - 1) / len(window))
+            best = min((x for x, _ in looks), default=math.inf)
             if p < h:
                 harmed = bool(looks) and (
                     mean - looks[-1][0] > feedback_z * math.hypot(se, looks[-1][1])
-                    or mean > min(x for x, _ in looks) * (1 + feedback_threshold) + feedback_z * se
+                    or mean > best + feedback_threshold * best + feedback_z * se
                 )
                 m *= 1 - 2 * feedback_factor if harmed else 1 + feedback_factor
-            elif looks and mean > 1.5 * min(x for x, _ in looks):
+            elif looks and mean > best + 0.5 * best:
                 m *= 0.7
             m = min(max(m, floor), max_lr / base)
             looks.append((mean, se))

@@ -57,8 +57,11 @@ options = st.fixed_dictionaries(
 @st.composite
 def whole_runs(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[float, float]]]:
     """Options, and the (loss, seconds) of a run whose machine and loss change at times."""
-    chosen = draw(options) | {"total_steps": draw(st.integers(30, 120))}
+    chosen = draw(options) | {"total_steps": draw(st.integers(30, 120).filter(lambda n: n % 10))}
     chosen["resource_weight"] = draw(st.sampled_from((0.3, 0.7, 1.0)))
+    # Never t / T = h exactly, 0.9 included: there the last bit of p, which the reference
+    # adds up step by step, decides.
+    chosen["hold"] = 0.001234567 + 0.98 * chosen["hold"]
     speeds = draw(st.lists(st.floats(0.5, 4.0), min_size=1, max_size=4))
     levels = draw(st.lists(st.floats(0.2, 3.0), min_size=1, max_size=30))
     noise = draw(st.sampled_from((0.0, 0.05)))

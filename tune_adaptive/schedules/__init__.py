@@ -2,7 +2,7 @@
 
 A builder takes the optimizer, the :class:`Horizon` and, as keyword arguments with
 defaults, the schedule's own hyperparameters. It returns a torch ``LRScheduler`` that is
-stepped once per optimizer step; if it has ``observe``, it is told each step's loss.
+stepped once per optimizer step; if it is a :class:`ListeningLR`, it is told how training goes.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,22 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tune_adaptive.schedules import baselines, documented, rivals
 from tune_adaptive.schedules.adaptive import AdaptiveLR
-from tune_adaptive.schedules.baselines import constant, exponential, step
 from tune_adaptive.schedules.horizon import Horizon
+from tune_adaptive.schedules.listening import ListeningLR
+from tune_adaptive.schedules.rivals import build_optimizer, is_installed, set_mode
 
-__all__ = ["SCHEDULES", "AdaptiveLR", "Horizon", "Schedule"]
+__all__ = [
+    "SCHEDULES",
+    "AdaptiveLR",
+    "Horizon",
+    "ListeningLR",
+    "Schedule",
+    "build_optimizer",
+    "is_installed",
+    "set_mode",
+]
 
 Schedule = Callable[..., LRScheduler]
 
@@ -69,8 +80,21 @@ def adaptive(
 
 SCHEDULES: dict[str, Schedule] = {
     "adaptive": adaptive,
-    "step": step,
-    "exponential": exponential,
-    "constant": constant,
+    "resource_complexity": documented.resource_complexity,
+    "feedback": documented.feedback,
+    "step": baselines.step,
+    "exponential": baselines.exponential,
+    "constant": baselines.constant,
+    "cyclic": baselines.cyclic,
+    "cosine": baselines.cosine,
+    "linear": baselines.linear,
+    "wsd": baselines.wsd,
+    "rex": baselines.rex,
+    "onecycle": baselines.onecycle,
+    "sgdr": baselines.sgdr,
+    "plateau": baselines.plateau,
+    "greedy": baselines.greedy,
+    "schedule_free": rivals.schedule_free,
+    "prodigy": rivals.prodigy,
 }
 """Every schedule that a search can compare, by the name of its TOML."""

@@ -33,7 +33,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+
+from tune_adaptive.schedules.listening import ListeningLR, floats
 
 STATE_VERSION = 1
 """Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
@@ -47,7 +48,7 @@ NUM_SPIKE_WINDOWS = 20
 NUM_NONFINITE_TO_DIVERGE = 3
 
 
-class AdaptiveLR(LRScheduler):
+class AdaptiveLR(ListeningLR):
     """Learning-rate schedule that hears dataset complexity, real resources and training feedback.
 
     Step it once per optimizer step. Call :meth:`observe` with the step's loss before
@@ -218,6 +219,8 @@ class AdaptiveLR(LRScheduler):
         *,
         seconds: float | None = None,
         grad_norm: float | Tensor | None = None,
+        val_loss: float | None = None,
+        load: float | None = None,
     ) -> None:
         """Tell the schedule about the optimizer step that just ended, before :meth:`step`.
 
@@ -227,6 +230,8 @@ class AdaptiveLR(LRScheduler):
             seconds: Duration of the step [s]; overrides the timer. Non-finite or negative
                 values count as not heard.
             grad_norm: Norm of the gradient, a scalar.
+            val_loss: Not heard; to steer by it, pass it as ``loss``.
+            load: Not heard: how busy a device is says nothing about the loss surface.
         """
         if self.feedback:
             if loss is not None:
@@ -421,9 +426,9 @@ class AdaptiveLR(LRScheduler):
         self._losses, self._grad_norms = [], []
         if self.last_epoch <= self.warmup_steps or not (losses or norms):
             return
-        spiked = self._has_spiked(_floats(norms)) if norms else False
+        spiked = self._has_spiked(floats(norms)) if norms else False
         if losses:
-            self._m *= self._loss_factor(_floats(losses))
+            self._m *= self._loss_factor(floats(losses))
         if spiked and self._p >= self.hold_fraction:
             self._m *= 1.0 - self.feedback_factor
         # Beyond the bounds the level cannot move: keep m where it can answer at once.
@@ -496,15 +501,7 @@ def _per_group(name: str, value: float | Sequence[float], num_groups: int) -> li
 
 
 def _plain(value: Any) -> Any:
-    return _floats(value) if isinstance(value, list) else value
-
-
-def _floats(values: list[float | Tensor]) -> list[float]:
-    """Read tensors from their device in one go."""
-    if values and all(isinstance(value, Tensor) for value in values):
-        tensors = [value for value in values if isinstance(value, Tensor)]
-        return [float(x) for x in torch.stack(tensors).tolist()]
-    return [float(value) for value in values]
+    return floats(value) if isinstance(value, list) else value
 
 
 def _standard_error(values: list[float], mean: float) -> float:

@@ -14,6 +14,8 @@ class Horizon:
         warmup_steps: Steps of linear warm-up, in [0, total_steps).
         complexity: C of the training split, in [0, 1].
         timer: Clock a schedule may read [s]; None means constant speed.
+        steps_per_epoch: Optimizer steps of an epoch, >= 1; None where there are no epochs.
+        batch_size: Examples per step, >= 1.
 
     Raises:
         ValueError: A value is outside its range.
@@ -23,6 +25,8 @@ class Horizon:
     warmup_steps: int = 0
     complexity: float = 0.5
     timer: Callable[[], float] | None = time.perf_counter
+    steps_per_epoch: int | None = None
+    batch_size: int = 64
 
     def __post_init__(self) -> None:
         for name, value, ok, allowed in (

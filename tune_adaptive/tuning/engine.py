@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -58,20 +58,39 @@ def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None
     try:
         yield
     finally:
-        with _deaf_to_interrupts():  # a second Ctrl-C must not leave workers behind
+        with _on_interrupt(lambda: None):  # a second Ctrl-C must not leave workers behind
             ray.shutdown()
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _on_interrupt(react: Callable[[], None]) -> Iterator[None]:
+    """Answer Ctrl-C with ``react``; signals reach the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, lambda number, frame: react())
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class _Interrupt(tune.Callback):
+    """Raises KeyboardInterrupt between two of the controller's steps.
+
+    Raised wherever the signal happens to arrive, it is lost now and then in a callback
+    from compiled code, which ignores exceptions.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self) -> None:
+        self._asked = True
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -112,10 +131,10 @@ def execute(
         ),
         {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
     )
-    driver = _Driver(jobs)
+    driver, interrupt = _Driver(jobs), _Interrupt()
     storage = tempfile.mkdtemp(prefix="tune-adaptive-")
     try:
-        tune.Tuner(
+        tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=_Suggest(driver),
@@ -130,9 +149,12 @@ def execute(
                 name="tune",
                 storage_path=storage,
                 verbose=0,
+                callbacks=[interrupt],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
-        ).fit()
+        )
+        with _on_interrupt(interrupt.ask):
+            tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
     if driver.error is not None:
