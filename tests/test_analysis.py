@@ -11,10 +11,11 @@ from scipy import stats
 
 from tests.tuning.test_engine import plan
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis, Comparison, judge, mean_interval, sign_flip_p
+from tune_adaptive.analysis import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.report.write import verdict_document
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
+from tune_adaptive.stats import Comparison, judge, mean_interval, sign_flip_p
 
 TASK = "tiny/linear"
 

@@ -52,7 +52,18 @@ def test_only_tuning_imports_ray(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["analysis", "report", "report.__main__", "export", "ledger", "plan", "progress", "spaces"],
+    [
+        "analysis",
+        "stats",
+        "report",
+        "report.__main__",
+        "export",
+        "ledger",
+        "plan",
+        "progress",
+        "spaces",
+        "runs",
+    ],
 )
 def test_what_follows_the_search_needs_neither_torch_nor_ray(module: str) -> None:
     assert not reaches(f"tune_adaptive.{module}") & {"torch", "ray"}

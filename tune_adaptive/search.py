@@ -13,8 +13,9 @@ from tune_adaptive.analysis import Analysis
 from tune_adaptive.cli import run_command
 from tune_adaptive.export import export
 from tune_adaptive.plan import Plan
+from tune_adaptive.planning import Experiment, Request, prepare
 from tune_adaptive.progress import STAGES, Progress
-from tune_adaptive.protocol import Experiment, Request, prepare, run
+from tune_adaptive.protocol import run
 from tune_adaptive.report import write_report
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir

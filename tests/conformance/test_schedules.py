@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tune_adaptive.protocol import builder_defaults
+from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
 from tune_adaptive.schedules import SCHEDULES, Horizon, ListeningLR, build_optimizer, set_mode
 from tune_adaptive.schedules.rivals import OPTIMIZERS

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from tune_adaptive.analysis import STUDIED, Analysis, Run
+from tune_adaptive.analysis import Analysis, Run
+from tune_adaptive.stats import STUDIED
 
 # Okabe and Ito's colours, told apart by readers who cannot tell red from green.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

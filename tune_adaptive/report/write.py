@@ -7,9 +7,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tune_adaptive.analysis import STUDIED, TARGET_RATIO, Analysis, Mean
+from tune_adaptive.analysis import TARGET_RATIO, Analysis
 from tune_adaptive.errors import last_line
 from tune_adaptive.report.figures import Figure, draw_figures
+from tune_adaptive.stats import STUDIED, Mean
 
 VERDICT_VERSION = 1
 

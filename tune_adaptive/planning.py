@@ -1,0 +1,372 @@
+"""What was asked for -> a checked, frozen plan. Nothing is written here."""
+
+import datetime
+import importlib.metadata
+import inspect
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.plan import NAME, Plan, TaskPlan
+from tune_adaptive.runs import Configuration, Recipe, Value
+from tune_adaptive.schedules import SCHEDULES, Horizon, build_optimizer, is_installed
+from tune_adaptive.spaces import SearchSpace, SpaceError, did_you_mean, load_space
+from tune_adaptive.tasks import TASKS, Task
+from tune_adaptive.tasks.data import Dataset
+from tune_adaptive.training import Material, Split, calibrate
+
+NUM_CANDIDATES = 2
+NUM_SELECT_SEEDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for; the command line's options in their own words.
+
+    Attributes:
+        tasks: Names of tasks.
+        schedules: Names of schedules.
+        space_dir: Folder of the search spaces.
+        results_dir: Folder of the experiments.
+        name: The experiment's name; None makes one of the date.
+        num_epochs: T; None is each task's own.
+        budget: Full-run equivalents per arm, >= 1.
+        num_final_seeds: Fresh seeds of the comparison, >= 1.
+        gpus_per_trial: Share of a GPU in (0, 1]; None is 1 where there is a GPU, else 0.
+        num_gpus: GPUs the cluster is told it has; None is what is there.
+        cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
+            trials run at once as share the GPUs.
+        max_concurrent: Most trials at once; None is what fits.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        signals: ``live`` or ``steady``.
+        seed: Root of all seeds.
+        command: What was typed, for the record.
+    """
+
+    tasks: tuple[str, ...]
+    schedules: tuple[str, ...]
+    space_dir: Path
+    results_dir: Path = Path("results")
+    name: str | None = None
+    num_epochs: int | None = None
+    budget: float = 8.0
+    num_final_seeds: int = 8
+    gpus_per_trial: float | None = None
+    num_gpus: int | None = None
+    cpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    precision: str = "auto"
+    signals: str = "live"
+    seed: int = 0
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A plan with the folder it will live in and the data it will train on."""
+
+    plan: Plan
+    folder: Path
+    tasks: Mapping[str, Task]
+    datasets: Mapping[str, Dataset]
+
+
+def prepare(request: Request) -> Experiment:
+    """Check a request, read its spaces and data, calibrate, and freeze the plan.
+
+    Nothing is written.
+
+    Raises:
+        InputError: Something asked for cannot be.
+        EnvironmentFault: The machine lacks something asked for.
+    """
+    _check_request(request)
+    folder = _folder(request)
+    spaces = _load_spaces(request)
+    num_gpus, gpus_per_trial, device = _gpus(request)
+    num_cpus = _num_cpus()
+    cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
+    tasks = {name: TASKS[name] for name in request.tasks}
+    datasets = {name: task.load() for name, task in tasks.items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(cpus_per_trial)))
+    try:
+        task_plans = tuple(
+            _plan_task(task, datasets[name], request, spaces, device)
+            for name, task in tasks.items()
+        )
+    finally:
+        torch.set_num_threads(threads)
+    plan = Plan(
+        name=folder.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=request.command,
+        seed=request.seed,
+        schedules=request.schedules,
+        tasks=task_plans,
+        budget=request.budget,
+        num_candidates=NUM_CANDIDATES,
+        num_select_seeds=NUM_SELECT_SEEDS,
+        num_final_seeds=request.num_final_seeds,
+        signals=request.signals,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+        num_gpus=num_gpus,
+        num_cpus=num_cpus,
+        slots=slots,
+        device=_device_in_words(device, num_gpus, gpus_per_trial),
+        versions={
+            name: importlib.metadata.version(name)
+            for name in ("tune-adaptive", "torch", "ray", "optuna", "numpy", "scipy")
+        }
+        | {"python": platform.python_version()},
+        hardware={
+            "machine": platform.machine(),
+            "system": f"{platform.system()} {platform.release()}",
+            "cpus": num_cpus,
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+    )
+    return Experiment(plan, folder, tasks, datasets)
+
+
+def _check_request(request: Request) -> None:
+    problems = []
+    for what, names, known in (
+        ("task", request.tasks, TASKS),
+        ("schedule", request.schedules, SCHEDULES),
+    ):
+        problems += [
+            f"unknown {what} {name!r}{did_you_mean(name, known)}"
+            for name in names
+            if name not in known
+        ]
+        problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
+    for option, value, ok, allowed in (
+        (
+            "--epochs",
+            request.num_epochs,
+            request.num_epochs is None or request.num_epochs >= 1,
+            ">= 1",
+        ),
+        (
+            "--budget",
+            request.budget,
+            1 <= request.budget < math.inf,
+            ">= 1: an arm must afford one full run",
+        ),
+        ("--final-seeds", request.num_final_seeds, request.num_final_seeds >= 1, ">= 1"),
+        (
+            "--gpus-per-trial",
+            request.gpus_per_trial,
+            request.gpus_per_trial is None or 0 < request.gpus_per_trial <= 1,
+            "in (0, 1]",
+        ),
+        (
+            "--num-gpus",
+            request.num_gpus,
+            request.num_gpus is None or request.num_gpus >= 0,
+            ">= 0",
+        ),
+        (
+            "--cpus-per-trial",
+            request.cpus_per_trial,
+            request.cpus_per_trial is None or 0 < request.cpus_per_trial < math.inf,
+            "> 0 and finite",
+        ),
+        (
+            "--max-concurrent",
+            request.max_concurrent,
+            request.max_concurrent is None or request.max_concurrent >= 1,
+            ">= 1",
+        ),
+        ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
+    ):
+        if not ok:
+            problems.append(f"{option} must be {allowed}, got {value}")
+    for option, choice, choices in (
+        ("--precision", request.precision, ("auto", "fp32", "bf16")),
+        ("--signals", request.signals, ("live", "steady")),
+    ):
+        if choice not in choices:
+            problems.append(
+                f"{option} must be one of {', '.join(choices)}, got {choice!r}"
+                f"{did_you_mean(choice, choices)}"
+            )
+    if problems:
+        raise InputError("\n".join(problems))
+    for schedule in request.schedules:
+        if not is_installed(schedule):
+            build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
+
+
+def _repeated(names: tuple[str, ...]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _folder(request: Request) -> Path:
+    name = request.name
+    if name is None:
+        name = datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
+    if not NAME.fullmatch(name):
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        raise InputError(
+            f"--name {shown!r}: must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter "
+            "or digit"
+        )
+    folder = request.results_dir / name
+    try:
+        exists = folder.exists()
+    except OSError as error:
+        raise EnvironmentFault(f"--results-dir {request.results_dir}: {error}") from error
+    if exists:
+        raise InputError(f"{folder}: exists already; choose another --name")
+    # The nearest folder that is there must be one we may write in.
+    parent = request.results_dir
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise EnvironmentFault(
+            f"--results-dir {request.results_dir}: cannot be written: {parent} is "
+            + ("read-only" if parent.is_dir() else "not a folder")
+        )
+    return folder
+
+
+def _load_spaces(request: Request) -> dict[tuple[str, str], SearchSpace]:
+    """Read the space of every arm; report the problems of all files at once."""
+    problems: list[str] = []
+    spaces: dict[tuple[str, str], SearchSpace] = {}
+    common = asdict(Recipe())
+    for task in request.tasks:
+        for schedule in request.schedules:
+            try:
+                space = load_space(
+                    request.space_dir,
+                    schedule,
+                    task,
+                    common_defaults=common,
+                    schedule_defaults=builder_defaults(schedule),
+                )
+                spaces[task, schedule] = space
+                problems += _unbuildable(space, schedule, request.space_dir)
+            except SpaceError as error:
+                problems += error.problems
+    if problems:
+        raise SpaceError(dict.fromkeys(problems))
+    return spaces
+
+
+def _unbuildable(space: SearchSpace, schedule: str, directory: Path) -> list[str]:
+    """Build the schedule at each bound of its space; return what it refuses."""
+    problems = []
+    for values in space.corners():
+        configuration = Configuration.from_values(schedule, values)
+        recipe = configuration.recipe
+        try:
+            optimizer = build_optimizer(
+                schedule,
+                [torch.nn.Parameter(torch.zeros(1))],
+                lr=recipe.lr,
+                weight_decay=recipe.weight_decay,
+            )
+            horizon = Horizon(1000, warmup_steps=round(1000 * recipe.warmup_frac), timer=None)
+            SCHEDULES[schedule](optimizer, horizon, **configuration.parameters)
+        except (ValueError, ArithmeticError) as error:
+            problems.append(f"{directory / schedule}.toml: within its bounds, {error}")
+    return problems
+
+
+def builder_defaults(schedule: str) -> dict[str, Value]:
+    """Return the schedule's own hyperparameters and defaults: its builder's signature."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(SCHEDULES[schedule]).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _gpus(request: Request) -> tuple[int, float, torch.device]:
+    """Return the cluster's GPUs, each trial's share of one, and the device trained on."""
+    num_real = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    num_gpus = num_real if request.num_gpus is None else request.num_gpus
+    if num_gpus > num_real > 0:
+        raise EnvironmentFault(f"--num-gpus {num_gpus}: this machine has {num_real}")
+    share = request.gpus_per_trial
+    if share is None:
+        share = 1.0 if num_gpus else 0.0
+    elif num_gpus == 0:
+        raise EnvironmentFault(
+            f"--gpus-per-trial {share:g}: there is no GPU here (torch sees none). Leave the "
+            "option out to train on the CPU, or rehearse the packing with --num-gpus N."
+        )
+    device = torch.device("cuda" if num_real and share > 0 else "cpu")
+    return num_gpus, share, device
+
+
+def _num_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # what a container or a job may really use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _slots(
+    request: Request, num_cpus: int, num_gpus: int, gpus_per_trial: float
+) -> tuple[float, int]:
+    """Return the CPUs of a trial and how many trials run at once."""
+    on_gpus = num_gpus * math.floor(1 / gpus_per_trial + 1e-9) if gpus_per_trial > 0 else num_cpus
+    cpus_per_trial = request.cpus_per_trial
+    if cpus_per_trial is None:
+        cpus_per_trial = min(1.0, num_cpus / on_gpus)
+    on_cpus = math.floor(num_cpus / cpus_per_trial + 1e-9)
+    if on_cpus == 0:
+        raise EnvironmentFault(
+            f"--cpus-per-trial {cpus_per_trial:g}: this machine has {num_cpus} CPUs"
+        )
+    slots = min(on_cpus, on_gpus) if gpus_per_trial > 0 else on_cpus
+    if request.max_concurrent is not None:
+        slots = min(slots, request.max_concurrent)
+    return cpus_per_trial, slots
+
+
+def _device_in_words(device: torch.device, num_gpus: int, gpus_per_trial: float) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {gpus_per_trial:g} of it each trial"
+    if num_gpus and gpus_per_trial:
+        return "logical GPUs, trained on CPU"
+    return "CPU"
+
+
+def _plan_task(
+    task: Task,
+    data: Dataset,
+    request: Request,
+    spaces: Mapping[tuple[str, str], SearchSpace],
+    device: torch.device,
+) -> TaskPlan:
+    description = data.describe()
+    material = Material(
+        task, description, Split.of(data.train, device), Split.of(data.validation, device)
+    )
+    calibration = calibrate(material, request.precision, by_clock=request.signals == "live")
+    return TaskPlan(
+        name=task.name,
+        num_epochs=task.num_epochs if request.num_epochs is None else request.num_epochs,
+        num_train=len(data.train),
+        num_validation=len(data.validation),
+        num_test=len(data.test),
+        batch_size=task.batch_size,
+        data_sha256=data.sha256(),
+        complexity=description.complexity,
+        precision=calibration.precision,
+        epoch_s=calibration.epoch_s,
+        spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
+        space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
+    )
