@@ -63,6 +63,7 @@ def test_only_tuning_imports_ray(path: Path) -> None:
         "progress",
         "spaces",
         "runs",
+        "best",
     ],
 )
 def test_what_follows_the_search_needs_neither_torch_nor_ray(module: str) -> None:

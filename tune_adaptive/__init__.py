@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune_adaptive.export import BestSchedule, load_schedule
+    from tune_adaptive.best import BestSchedule, load_schedule
     from tune_adaptive.schedules import SCHEDULES, AdaptiveLR
     from tune_adaptive.signals.complexity import measure_complexity
     from tune_adaptive.tasks import TASKS, Task
@@ -26,9 +26,9 @@ _HOMES = {
     "SCHEDULES": "tune_adaptive.schedules",
     "TASKS": "tune_adaptive.tasks",
     "AdaptiveLR": "tune_adaptive.schedules",
-    "BestSchedule": "tune_adaptive.export",
+    "BestSchedule": "tune_adaptive.best",
     "Task": "tune_adaptive.tasks",
-    "load_schedule": "tune_adaptive.export",
+    "load_schedule": "tune_adaptive.best",
     "measure_complexity": "tune_adaptive.signals.complexity",
 }
 

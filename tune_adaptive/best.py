@@ -1,0 +1,125 @@
+"""Best configurations, read back from their files into schedules: two lines of a user's own loop.
+
+best = load_schedule("results/NAME/best/DATASET-MODEL/adaptive.toml")
+schedule = best.build(optimizer, total_steps=...)
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune_adaptive.errors import InputError
+from tune_adaptive.runs import RECIPE_NAMES, Configuration, Value
+from tune_adaptive.spaces import SpaceError, did_you_mean, space_from_dict
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+FORMAT = 1
+"""Version of the files that ``export`` writes and ``load_schedule`` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestSchedule:
+    """A configuration read from a ``best/*.toml``.
+
+    Attributes:
+        task: The task it was tuned on.
+        configuration: Recipe and schedule parameters.
+        complexity: C of the data it was tuned on, in [0, 1].
+        provenance: Where it came from, and what it reached.
+    """
+
+    task: str
+    configuration: Configuration
+    complexity: float
+    provenance: Mapping[str, Any]
+
+    @property
+    def lr(self) -> float:
+        """Base learning rate to create the optimizer with."""
+        return self.configuration.recipe.lr
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay to create the optimizer with."""
+        return self.configuration.recipe.weight_decay
+
+    def optimizer(self, parameters: "Iterable[Parameter]") -> "Optimizer":
+        """Build the optimizer it was tuned with: AdamW, or the rival's own."""
+        from tune_adaptive.schedules import build_optimizer
+
+        return build_optimizer(
+            self.configuration.schedule, parameters, lr=self.lr, weight_decay=self.weight_decay
+        )
+
+    def build(
+        self, optimizer: "Optimizer", total_steps: int, complexity: float | None = None
+    ) -> "LRScheduler":
+        """Build the schedule on ``optimizer``, whose ``lr`` is the base learning rate.
+
+        Args:
+            optimizer: Any torch optimizer; create it with ``lr=best.lr``.
+            total_steps: Optimizer steps of the whole training, >= 1.
+            complexity: C of your data; None takes that of the data it was tuned on.
+
+        Returns:
+            A scheduler to step once per optimizer step. If it has ``observe``, tell it the
+            loss before each step.
+
+        Raises:
+            InputError: The file names a schedule or a parameter that does not exist here.
+        """
+        from tune_adaptive.schedules import SCHEDULES, Horizon
+
+        horizon = Horizon(
+            total_steps=total_steps,
+            warmup_steps=round(self.configuration.recipe.warmup_frac * total_steps),
+            complexity=self.complexity if complexity is None else complexity,
+        )
+        name, parameters = self.configuration.schedule, self.configuration.parameters
+        if name not in SCHEDULES:
+            raise InputError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
+        try:
+            return SCHEDULES[name](optimizer, horizon, **parameters)
+        except TypeError as error:
+            raise InputError(f"{name} does not take {list(parameters)}: {error}") from error
+
+
+def load_schedule(path: str | Path) -> BestSchedule:
+    """Read a ``best/*.toml``.
+
+    Raises:
+        InputError: It cannot be read, or its values lie outside the space it was found in.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
+        if document["format"] != FORMAT:
+            raise InputError(f"{path}: format {document['format']!r}; this reads {FORMAT}")
+        values: dict[str, Value] = document["recipe"] | document["parameters"]
+        space = space_from_dict(document["space"], str(path))
+        best = BestSchedule(
+            task=document["task"],
+            configuration=Configuration.from_values(document["schedule"], values),
+            complexity=float(document["complexity"]["value"]),
+            provenance=dict(document["provenance"]),
+        )
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not an exported schedule: {error!r}") from error
+    outside = space.violations(values)
+    outside += [f"{name} is missing" for name in RECIPE_NAMES if name not in values]
+    if not 0 <= best.complexity <= 1:
+        outside.append(f"complexity.value = {best.complexity!r}: must be in [0, 1]")
+    if outside:
+        raise SpaceError(f"{path}: {problem}" for problem in dict.fromkeys(outside))
+    return best
