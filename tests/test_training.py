@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
 from tune_adaptive.schedules import SCHEDULES
+from tune_adaptive.signals.resources import Usage
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset, Description, Examples
 from tune_adaptive.training import Calibration, Material, Split, calibrate, train
@@ -161,6 +163,36 @@ def test_time_between_epochs_is_not_on_the_schedules_clock(
         if result.epoch >= 4:  # the step time is known by now
             now[0] += 1000.0
     assert progress == [epoch / 8 for epoch in range(1, 9)]
+
+
+def test_the_first_rule_hears_the_load_of_the_epoch_that_ends(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = iter((1.0, 0.0, 0.5))
+    read = lambda self: Usage(gpu_util=0.0, gpu_mem_fraction=next(loads))  # noqa: E731
+    monkeypatch.setattr("tune_adaptive.training.UsageMeter.read", read)
+    parameters = {"complexity_weight": 0.0, "max_lr": 1.0}
+    configuration = Configuration("resource_complexity", Recipe(lr=0.01), parameters)
+    results = list(train(replace(spec(), configuration=configuration), material))
+    base = 0.01 * math.sqrt(BATCH / 64)
+    factors = [1.0, 2**-0.5, 2**0.5]  # no reading yet, then the epoch before's
+    assert [result.lrs[0] for result in results] == pytest.approx([base * f for f in factors])
+
+
+def test_the_second_rule_gets_the_validation_losses_it_asks_for(material: Material) -> None:
+    asked = Configuration("feedback", Recipe(lr=0.01), {"interval": 3})
+    results = list(train(replace(spec(), configuration=asked), material))
+    changes = sum(before != after for result in results for before, after in pairwise(result.lrs))
+    assert changes >= 4  # 21 steps, a look every 3, the first only remembers
+
+
+def test_a_plateau_hears_each_epochs_validation_loss(material: Material) -> None:
+    stuck = Configuration("plateau", Recipe(lr=1e-12), {"factor": 0.5, "patience": 0})
+    results = list(train(replace(spec(), configuration=stuck), material))
+    assert [result.lrs[0] for result in results] == [1e-12] * 3, "torch's eps is 1e-8"
+    high = Configuration("plateau", Recipe(lr=30.0), {"factor": 0.5, "patience": 0})
+    lrs = [r.lrs[0] for r in train(replace(spec(), configuration=high, num_epochs=8), material)]
+    assert lrs[-1] < 30.0
 
 
 def test_warm_up_comes_from_the_recipe(material: Material) -> None:

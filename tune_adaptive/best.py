@@ -1,7 +1,9 @@
-"""Best configurations, read back from their files into schedules: two lines of a user's own loop.
+"""Best configurations, read back from their files into schedules.
 
-best = load_schedule("results/NAME/best/DATASET-MODEL/adaptive.toml")
-schedule = best.build(optimizer, total_steps=...)
+In a user's own loop that is two lines::
+
+    best = load_schedule("results/NAME/best/DATASET-MODEL/adaptive.toml")
+    schedule = best.build(optimizer, total_steps=...)
 """
 
 import tomllib

@@ -25,7 +25,7 @@ from tune_adaptive.schedules import (
     build_optimizer,
     set_mode,
 )
-from tune_adaptive.signals.resources import UsageMeter
+from tune_adaptive.signals.resources import Usage, UsageMeter
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 
@@ -122,6 +122,7 @@ def train(
         set_mode(optimizer, training=True)
         start = time.perf_counter()
         asked_s = 0.0  # validation that the schedule asked for inside the epoch
+        usage: Usage | None = None
         losses: list[Tensor] = []
         trace: list[tuple[int, float]] = []
         permutation = torch.randperm(
@@ -137,6 +138,8 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.detach())
+            if num_steps + 1 == epoch * steps_per_epoch:
+                usage = meter.read()
             if listener is not None:
                 val_loss_asked = None
                 if listener.val_interval and (num_steps + 1) % listener.val_interval == 0:
@@ -148,7 +151,8 @@ def train(
                     model.train()
                     set_mode(optimizer, training=True)
                     asked_s += time.perf_counter() - asked
-                listener.observe(loss=losses[-1], val_loss=val_loss_asked)
+                load = None if usage is None else usage.load
+                listener.observe(loss=losses[-1], val_loss=val_loss_asked, load=load)
             schedule.step()
             num_steps += 1
             num_examples += len(batch)
@@ -165,11 +169,9 @@ def train(
             progress = num_steps / total_steps
             if isinstance(schedule, AdaptiveLR):
                 progress = schedule.progress
-            usage = meter.read()
-            if listener is not None:
-                listener.observe(
-                    val_loss=None if listener.val_interval else val_loss, load=usage.load
-                )
+            usage = usage or meter.read()
+            if listener is not None and listener.val_interval is None:
+                listener.observe(val_loss=val_loss)
             result = EpochResult(
                 epoch=epoch,
                 epoch_equivalents=num_examples / len(material.train),
