@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from tune_adaptive.analysis import Analysis, Run
 from tune_adaptive.stats import STUDIED
@@ -98,6 +99,7 @@ def _learning_curves(analysis: Analysis, task: str) -> Figure:
             )
             described.append(f"{schedule} ends at {mean[-1]:.2f}")
         axes.set(xlabel="epoch", ylabel="validation accuracy [%]")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         alt = (
             "Validation accuracy in percent against epoch, mean and range of the final runs: "
             f"{'; '.join(described)}."
