@@ -19,7 +19,6 @@ from torch.nn.functional import cross_entropy
 from tune_adaptive.runs import EpochResult, RunSpec
 from tune_adaptive.schedules import (
     SCHEDULES,
-    AdaptiveLR,
     Horizon,
     ListeningLR,
     build_optimizer,
@@ -167,8 +166,8 @@ def train(
             val_loss, val_accuracy = evaluate(model, material.validation, to_input, run.precision)
             diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
             progress = num_steps / total_steps
-            if isinstance(schedule, AdaptiveLR):
-                progress = schedule.progress
+            if listener is not None and listener.progress is not None:
+                progress = listener.progress
             usage = usage or meter.read()
             if listener is not None and listener.val_interval is None:
                 listener.observe(val_loss=val_loss)

@@ -13,6 +13,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, SequentialLR
 
 from tests.schedules.reference import reference_lrs
+from tests.schedules.watched import Watched, watched
 from tune_adaptive import AdaptiveLR
 
 BASE = 0.1
@@ -280,10 +281,14 @@ def test_on_an_asynchronous_device_time_is_taken_between_synchronisations(
         host = max(host, device)
 
     monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
-    schedule = schedule_of(
-        474, resource_weight=1.0, feedback=feedback, feedback_interval=47, timer=lambda: host
+    schedule = AdaptiveLR(
+        SGD([torch.nn.Parameter(torch.zeros(1, device="meta"))], lr=BASE),
+        474,
+        resource_weight=1.0,
+        feedback=feedback,
+        feedback_interval=47,
+        timer=lambda: host,
     )
-    schedule._is_asynchronous = True
     for t in range(1, 475):
         host += 0.002
         device = max(device, host) + 0.004 if t == 1 else device + 0.004
@@ -313,10 +318,11 @@ def test_live_time_is_heard_and_pauses_are_not() -> None:
 
 def test_tensor_losses_are_read_at_boundaries_only() -> None:
     schedule = schedule_of(100, feedback_interval=3)
-    for t in range(1, 4):
-        advance(schedule, loss=torch.tensor(1.0))
-        assert len(schedule._losses) == t % 3
-    assert schedule.multiplier == pytest.approx(1.2)
+    for t in range(1, 7):
+        before = Watched.num_reads
+        advance(schedule, loss=watched(1.0), grad_norm=watched(1.0))
+        assert (Watched.num_reads > before) == (t % 3 == 0)
+    assert schedule.multiplier == pytest.approx(1.2**2)
 
 
 def test_several_groups_keep_their_own_base_and_bounds() -> None:

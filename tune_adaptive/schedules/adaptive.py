@@ -9,43 +9,29 @@ runs, feedback corrects the level, bounds cap it. At step t, per param group g::
     floor     = min_lr / base
     h         = min(0.9, hold + complexity_weight * C)
 
-``p`` is the budget clock: 0 at the start, 1 when the budget is spent. When the
-step from t to t + 1 has ended, n = T - t - 1 steps remain in the plan and
-a = (W - e) / tau of them can still be afforded (e seconds consumed of W, tau the
-recent step time). With w = resource_weight::
-
-    p_{t+1} = p_t + (1 - p_t) / (1 + (1 - w) * n + w * min(n, max(0, a)))
-
-At constant speed that is p = t / T. A dead band makes it exact to the bit:
-while a >= 0.9 n the plan in steps is used, in its closed form.
-
-``m`` is the feedback multiplier, looked at every ``feedback_interval`` steps:
-while p < h it probes upwards unless the loss is harmed, afterwards it only falls.
+``p`` is the budget clock, 0 at the start and 1 when the budget is spent (``clock.py``);
+``m`` is the feedback multiplier (``level.py``).
 """
 
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
-from tune_adaptive.schedules.listening import ListeningLR, floats
+from tune_adaptive.schedules.clock import MIN_WINDOW_STEPS, NUM_WINDOWS_PER_RUN, BudgetClock
+from tune_adaptive.schedules.level import Level
+from tune_adaptive.schedules.listening import ListeningLR
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
 
+REFERENCE_BATCH_SIZE = 64
 DEFAULT_MAX_LR_RATIO = 100.0
 MAX_HOLD = 0.9
-DEAD_BAND = 0.9
-NUM_TAU_WINDOWS = 3
-SPIKE_RATIO = 10.0
-NUM_SPIKE_WINDOWS = 20
-NUM_NONFINITE_TO_DIVERGE = 3
 
 
 class AdaptiveLR(ListeningLR):
@@ -55,6 +41,13 @@ class AdaptiveLR(ListeningLR):
     :meth:`step`; tensors are kept on their device and read once per feedback interval.
     The learning rate is a pure function of the configuration and of what was observed.
     The formula stands at the top of this module.
+
+    It follows torch's conventions, and two that torch leaves open. A call of :meth:`step`
+    without an optimizer step before it (one that ``GradScaler`` skipped, or between
+    accumulated micro-batches) does not advance it. Where something else changes a group's
+    ``lr`` in between, as the members of a ``ChainedScheduler`` do, that change is kept: the
+    group's ``lr`` is then this schedule's own times the other's factor, and the bounds hold
+    for its own. An ``lr`` that is a tensor is written in place and never read.
 
     Args:
         optimizer: Wrapped optimizer; each group's ``lr`` is its base learning rate.
@@ -72,18 +65,22 @@ class AdaptiveLR(ListeningLR):
         feedback_factor: a in (0, 0.5): m grows by 1 + a, shrinks by 1 - 2a.
         feedback_threshold: Relative rise over the best loss that counts as harm, >= 0.
         feedback_z: Standard errors a rise must exceed to count, >= 0.
-        time_budget_s: W [s]; None is what the run takes at the speed measured at its start:
-            W = e + (T - t) * tau_0, tau_0 the median step time of the second to fourth of
-            about 60 windows, so that neither warming up nor a slow first step counts.
+        time_budget_s: W, seconds the run may take, > 0; None is what it takes at the speed
+            measured at its start.
+        batch_size: B, examples per optimizer step, >= 1: each base is multiplied by
+            B / reference_batch_size for SGD and by its square root for all others, which
+            are Adam-like. None scales nothing.
+        reference_batch_size: Batch size that the groups' ``lr`` were chosen for, >= 1.
         timer: Clock read at each step [s]; None hears time only from ``observe(seconds=)``,
             and without it assumes constant speed. On a device that runs asynchronously it is
-            synchronised once a window, when resource_weight > 0.
+            synchronised once a window (about 60 a run), when resource_weight > 0.
         last_epoch: Step to resume at, as in every torch scheduler.
 
     Raises:
         ValueError: An argument is outside the range above; the message shows it.
 
     Example:
+        >>> import torch
         >>> parameter = torch.nn.Parameter(torch.zeros(1))
         >>> optimizer = torch.optim.SGD([parameter], lr=0.1)
         >>> schedule = AdaptiveLR(optimizer, total_steps=10, complexity=0.4, timer=None)
@@ -93,6 +90,10 @@ class AdaptiveLR(ListeningLR):
         ...     schedule.step()
         >>> schedule.finished, schedule.get_last_lr()
         (True, [0.0])
+
+    References:
+        Scaling with the batch: Goyal et al. 2017, arXiv:1706.02677 (SGD, linear); Malladi et
+        al. 2022, arXiv:2205.10287 (Adam, square root).
     """
 
     def __init__(
@@ -114,11 +115,13 @@ class AdaptiveLR(ListeningLR):
         feedback_threshold: float = 0.1,
         feedback_z: float = 1.0,
         time_budget_s: float | None = None,
+        batch_size: int | None = None,
+        reference_batch_size: int = REFERENCE_BATCH_SIZE,
         timer: Callable[[], float] | None = time.perf_counter,
         last_epoch: int = -1,
     ) -> None:
         if feedback_interval is None:
-            feedback_interval = max(5, total_steps // 60)
+            feedback_interval = max(MIN_WINDOW_STEPS, total_steps // NUM_WINDOWS_PER_RUN)
         _check("total_steps", total_steps, total_steps >= 1, ">= 1")
         _check("complexity", complexity, 0 <= complexity <= 1, "in [0, 1]")
         _check("complexity_weight", complexity_weight, 0 <= complexity_weight <= 1, "in [0, 1]")
@@ -132,17 +135,19 @@ class AdaptiveLR(ListeningLR):
         _check("feedback_z", feedback_z, feedback_z >= 0, ">= 0")
         if time_budget_s is not None:
             _check("time_budget_s", time_budget_s, 0 < time_budget_s < math.inf, "> 0 and finite")
+        if batch_size is not None:
+            _check("batch_size", batch_size, batch_size >= 1, ">= 1")
+        _check("reference_batch_size", reference_batch_size, reference_batch_size >= 1, ">= 1")
 
         self.total_steps = total_steps
         self.hold_fraction = min(MAX_HOLD, hold + complexity_weight * complexity)
         self.power = power
-        self.resource_weight = resource_weight
         self.warmup_steps = warmup_steps
-        self.feedback = feedback
         self.feedback_interval = feedback_interval
-        self.feedback_factor = feedback_factor
-        self.feedback_threshold = feedback_threshold
-        self.feedback_z = feedback_z
+        self._base_scale = 1.0
+        if batch_size is not None:
+            ratio = batch_size / reference_batch_size
+            self._base_scale = ratio if isinstance(optimizer, SGD) else math.sqrt(ratio)
         self._min_lr = min_lr
         self._max_lr = max_lr
         self._groups: list[tuple[float, float, float, float]] = []  # base, floor, min_lr, max_lr
@@ -162,31 +167,25 @@ class AdaptiveLR(ListeningLR):
             "feedback_threshold": feedback_threshold,
             "feedback_z": feedback_z,
             "time_budget_s": time_budget_s,
+            "batch_size": batch_size,
+            "reference_batch_size": reference_batch_size,
         }
-
-        # The budget clock.
-        self._p = 0.0
-        self._anchor_step, self._anchor_p = 0, 0.0  # where the present plan in steps began
-        self._time_budget_s = time_budget_s
-        self._elapsed_s = 0.0
-        self._tau_s: float | None = None
-        self._tau_window = max(5, total_steps // 60)
-        self._window_s, self._window_steps, self._num_windows = 0.0, 0, 0
-        self._window_means_s: list[float] = []
-        self._timer = timer
         device = next(p.device for group in optimizer.param_groups for p in group["params"])
-        self._is_asynchronous = device.type != "cpu"
-        self._last_tick: float | None = None
-        self._heard_s: float | None = None
-
-        # The feedback multiplier.
-        self._m = 1.0
-        self._losses: list[float | Tensor] = []
-        self._grad_norms: list[float | Tensor] = []
-        self._grad_norm_medians: list[float] = []
-        self._best = math.inf
-        self._previous: tuple[float, float] | None = None  # mean loss, its standard error
-        self._num_nonfinite = 0
+        self._clock = BudgetClock(
+            total_steps,
+            resource_weight=resource_weight,
+            time_budget_s=time_budget_s,
+            timer=timer,
+            synchronize=device.type != "cpu",
+        )
+        self._level = Level(factor=feedback_factor, threshold=feedback_threshold, z=feedback_z)
+        self._hears = feedback
+        self._factors: list[float] = []  # what other schedulers made of each group's lr
+        self._written: list[float | Tensor] = []  # what this one left there
+        self._stale: list[float | Tensor] | None = None  # and what it had before a restore
+        self._has_optimizer_stepped = False
+        self._found_inf: Tensor | None = None
+        self._follow(optimizer)
         super().__init__(optimizer, last_epoch)
 
     # ------------------------------------------------------------------ what a caller reads
@@ -194,22 +193,27 @@ class AdaptiveLR(ListeningLR):
     @property
     def progress(self) -> float:
         """The budget clock p in [0, 1]."""
-        return self._p
+        return self._clock.p
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds of the last step, as they were heard."""
+        return self._clock.step_s
 
     @property
     def finished(self) -> bool:
         """Whether the budget is spent (p = 1): the run should end here."""
-        return self._p >= 1.0
+        return self._clock.p >= 1.0
 
     @property
     def diverged(self) -> bool:
         """Whether three feedback windows held a non-finite loss: the run should stop."""
-        return self._num_nonfinite >= NUM_NONFINITE_TO_DIVERGE
+        return self._level.diverged
 
     @property
     def multiplier(self) -> float:
         """The feedback multiplier m."""
-        return self._m
+        return self._level.m
 
     # ------------------------------------------------------------------ what a caller tells
 
@@ -224,34 +228,25 @@ class AdaptiveLR(ListeningLR):
     ) -> None:
         """Tell the schedule about the optimizer step that just ended, before :meth:`step`.
 
+        With accumulated gradients, call it for each micro-batch or once for all.
+
         Args:
             loss: Training (or validation) loss, a scalar. A tensor is not read until the
                 next feedback boundary, so the device is not synchronised.
-            seconds: Duration of the step [s]; overrides the timer. Non-finite or negative
-                values count as not heard.
+            seconds: Duration since the last call [s]; overrides the timer. Non-finite or
+                negative values count as not heard.
             grad_norm: Norm of the gradient, a scalar.
             val_loss: Not heard; to steer by it, pass it as ``loss``.
             load: Not heard: how busy a device is says nothing about the loss surface.
         """
-        if self.feedback:
-            if loss is not None:
-                self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
-            if grad_norm is not None:
-                self._grad_norms.append(
-                    grad_norm.detach() if isinstance(grad_norm, Tensor) else float(grad_norm)
-                )
+        if self._hears:
+            self._level.hear(loss, grad_norm)
         if seconds is not None:
-            self._heard_s = float(seconds)
+            self._clock.hear(float(seconds))
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Keep the time spent inside (validation, checkpoints) off the budget clock."""
-        start = self._timer() if self._timer else 0.0
-        try:
-            yield
-        finally:
-            if self._timer and self._last_tick is not None:
-                self._last_tick += self._timer() - start
+        return self._clock.paused()
 
     # ------------------------------------------------------------------ LRScheduler
 
@@ -261,11 +256,11 @@ class AdaptiveLR(ListeningLR):
             super().step(epoch)  # torch's checks of the order of calls
         else:
             self._step_count += 1
-            self._update_lr()
+            self._advance()
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return the learning rate of each param group at the present state."""
-        t, p, m = self.last_epoch, self._p, self._m
+        """Return this schedule's own learning rate of each param group, at its present state."""
+        t, p, m = self.last_epoch, self._clock.p, self._level.m
         warm = (t + 1) / self.warmup_steps if t < self.warmup_steps else 1.0
         h = self.hold_fraction
         shape = 1.0 if p < h else ((1.0 - p) / (1.0 - h)) ** self.power
@@ -288,7 +283,9 @@ class AdaptiveLR(ListeningLR):
             "_step_count": self._step_count,
             "_last_lr": [float(lr) for lr in self._last_lr],
             "base_lrs": [float(lr) for lr in self.base_lrs],
-            **{name: _plain(getattr(self, name)) for name in _STATE},
+            "factors": list(self._factors),
+            "clock": self._clock.state_dict(),
+            "level": self._level.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -312,178 +309,119 @@ class AdaptiveLR(ListeningLR):
             )
         self.last_epoch = state_dict["last_epoch"]
         self._step_count = state_dict["_step_count"]
-        self._last_lr = list(state_dict["_last_lr"])
         self.base_lrs = list(state_dict["base_lrs"])
         self._set_groups()
-        for name in _STATE:
-            value = state_dict[name]
-            setattr(self, name, list(value) if isinstance(value, list) else value)
-        self._last_tick = None
+        self._factors = list(state_dict["factors"])
+        self._stale, self._written = self._written, list(state_dict["_last_lr"])
+        self._last_lr = self._written
+        self._clock.load_state_dict(state_dict["clock"])
+        self._level.load_state_dict(state_dict["level"])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._follow(self.optimizer)  # a copied optimizer has lost its hooks
+
+    def _follow(self, optimizer: Optimizer) -> None:
+        """Notice each step that the optimizer takes; ``GradScaler`` may skip some."""
+
+        def stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            self._has_optimizer_stepped = True
+            if "found_inf" in optimizer.__dict__:  # fused: called, and skips where this is 1
+                self._found_inf = optimizer.__dict__["found_inf"]
+
+        optimizer.register_step_post_hook(stepped)
 
     def _update_lr(self, epoch: int | None = None) -> None:
-        param_groups = self.optimizer.param_groups
-        if len(self._groups) != len(param_groups):
-            for group in param_groups[len(self.base_lrs) :]:
-                group.setdefault("initial_lr", float(group["lr"]))
-                self.base_lrs.append(group["initial_lr"])
-            self._set_groups()
-        if epoch is not None or self._is_initial:
-            self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-            self._anchor_step, self._anchor_p = 0, 0.0
-            self._p = min(1.0, self.last_epoch / self.total_steps)
-            self._last_tick = None
-        else:
-            self.last_epoch += 1
-            self._advance_clock()
-            if self.last_epoch % self.feedback_interval == 0 and self.feedback:
-                self._look()
-        self._last_lr = self.get_lr()
-        for group, lr in zip(param_groups, self._last_lr, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+        if epoch is None and not self._is_initial:
+            self._advance()
+            return
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._clock.jump(self.last_epoch)
+        self._has_optimizer_stepped, self._found_inf = False, None
+        self._set_groups()
+        self._factors = [1.0] * len(self._groups)
+        starts = self.last_epoch == 0 and epoch is None
+        # At the start of a run, schedulers built before may have changed the base already.
+        self._written = list(self.base_lrs) if starts else self._lrs_in_groups()
+        self._write()
+
+    def _advance(self) -> None:
+        if not self._has_optimizer_stepped or (
+            self._found_inf is not None and bool(self._found_inf.item())
+        ):
+            self._has_optimizer_stepped, self._found_inf = False, None
+            self._level.drop_infinite_norms()
+            return
+        self._has_optimizer_stepped, self._found_inf = False, None
+        t = self.last_epoch = self.last_epoch + 1
+        self._clock.advance(t)
+        if t % self.feedback_interval == 0 and self._hears:
+            self._look()
+        if len(self._groups) != len(self.optimizer.param_groups):
+            self._take_in_new_groups()
+        self._write()
+
+    def _write(self) -> None:
+        """Write the present rates into the groups, times what others made of the last ones."""
+        written, lrs = self._written, self.get_lr()
+        for i, group in enumerate(self.optimizer.param_groups):
+            present = group["lr"]
+            if isinstance(present, Tensor):
+                present.fill_(float(lrs[i]))
+                lrs[i] = present.clone()
+                continue
+            if present is not written[i] or self._factors[i] != 1.0:
+                lrs[i] *= self._factor(i, present)
+            group["lr"] = lrs[i]
+        self._written = self._last_lr = lrs
+        self._stale = None
+
+    def _factor(self, i: int, present: float) -> float:
+        """Return what others made of the rate that this schedule wrote into group ``i``."""
+        before = float(self._written[i])
+        is_stale = self._stale is not None and present == self._stale[i]
+        if before > 0 < present and not is_stale:
+            self._factors[i] *= present / before
+        return self._factors[i]
+
+    def _lrs_in_groups(self) -> list[float | Tensor]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _look(self) -> None:
+        if self.last_epoch <= self.warmup_steps:
+            self._level.forget()
+            return
+        # Beyond the bounds no group can move: keep m where it can answer at once.
+        self._level.look(
+            self._clock.p < self.hold_fraction,
+            lowest=min(min_lr / base for base, _, min_lr, _ in self._groups),
+            highest=max(max_lr / base for base, _, _, max_lr in self._groups),
+        )
+
+    def _take_in_new_groups(self) -> None:
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            group.setdefault("initial_lr", float(group["lr"]))
+            self.base_lrs.append(group["initial_lr"])
+            self._factors.append(1.0)
+            self._written.append(group["lr"])
+        self._set_groups()
 
     def _set_groups(self) -> None:
         num_groups = len(self.base_lrs)
         minima = _per_group("min_lr", self._min_lr, num_groups)
         maxima = (
-            [DEFAULT_MAX_LR_RATIO * float(base) for base in self.base_lrs]
+            [DEFAULT_MAX_LR_RATIO * float(lr) * self._base_scale for lr in self.base_lrs]
             if self._max_lr is None
             else _per_group("max_lr", self._max_lr, num_groups)
         )
         groups = []
         for lr, min_lr, max_lr in zip(self.base_lrs, minima, maxima, strict=True):
-            base = float(lr)
+            base = float(lr) * self._base_scale
             _check("lr", base, 0 < base < math.inf, "> 0 and finite")
             _check("min_lr", min_lr, 0 <= min_lr <= base, f"in [0, lr = {base}]")
             _check("max_lr", max_lr, base <= max_lr < math.inf, f">= lr = {base} and finite")
             groups.append((base, min_lr / base, min_lr, max_lr))
         self._groups = groups
-
-    # ------------------------------------------------------------------ the budget clock
-
-    def _advance_clock(self) -> None:
-        if self._timer is not None and self.resource_weight > 0:
-            if self._is_asynchronous and self._window_steps + 1 == self._tau_window:
-                torch.accelerator.synchronize()  # a window's seconds are those of its steps
-            now = self._timer()
-            if self._heard_s is None and self._last_tick is not None:
-                self._heard_s = now - self._last_tick
-            self._last_tick = now
-        seconds, self._heard_s = self._heard_s, None
-        t, total = self.last_epoch, self.total_steps
-        if seconds is not None and self.resource_weight > 0:
-            self._hear_seconds(seconds)
-        if t >= total or self._p >= 1.0:
-            self._p = 1.0
-            return
-        remaining = total - t
-        affordable = self._num_affordable_steps(remaining)
-        if affordable >= DEAD_BAND * remaining:
-            fraction = (t - self._anchor_step) / (total - self._anchor_step)
-            self._p = self._anchor_p + (1.0 - self._anchor_p) * fraction
-        else:
-            w = self.resource_weight
-            num_steps = 1.0 + (1.0 - w) * remaining + w * affordable
-            self._p += (1.0 - self._p) / num_steps
-            self._anchor_step, self._anchor_p = t, self._p
-
-    def _hear_seconds(self, seconds: float) -> None:
-        if not 0.0 <= seconds < math.inf:
-            return
-        self._elapsed_s += seconds
-        self._window_s += seconds
-        self._window_steps += 1
-        if self._window_steps == self._tau_window:
-            self._num_windows += 1
-            if self._num_windows > 1:  # the first one warms the machine up
-                means = self._window_means_s
-                means.append(self._window_s / self._window_steps)
-                del means[:-NUM_TAU_WINDOWS]
-                self._tau_s = statistics.median(means)
-                if self._time_budget_s is None and len(means) == NUM_TAU_WINDOWS:
-                    left = max(0, self.total_steps - self.last_epoch)
-                    self._time_budget_s = self._elapsed_s + left * self._tau_s
-            self._window_s, self._window_steps = 0.0, 0
-
-    def _num_affordable_steps(self, remaining: int) -> float:
-        """Return min(remaining, max(0, (W - e) / tau)); what is unknown is affordable."""
-        if self.resource_weight == 0 or self._time_budget_s is None:
-            return remaining
-        left_s = self._time_budget_s - self._elapsed_s
-        if not left_s > 0:
-            return 0.0
-        if not self._tau_s:
-            return remaining
-        affordable = left_s / self._tau_s
-        return affordable if affordable < remaining else remaining
-
-    # ------------------------------------------------------------------ the feedback multiplier
-
-    def _look(self) -> None:
-        losses, norms = self._losses, self._grad_norms
-        self._losses, self._grad_norms = [], []
-        if self.last_epoch <= self.warmup_steps or not (losses or norms):
-            return
-        spiked = self._has_spiked(floats(norms)) if norms else False
-        if losses:
-            self._m *= self._loss_factor(floats(losses))
-        if spiked and self._p >= self.hold_fraction:
-            self._m *= 1.0 - self.feedback_factor
-        # Beyond the bounds the level cannot move: keep m where it can answer at once.
-        lowest = min(min_lr / base for base, _, min_lr, _ in self._groups)
-        highest = max(max_lr / base for base, _, _, max_lr in self._groups)
-        self._m = min(max(self._m, lowest), highest)
-
-    def _loss_factor(self, losses: list[float]) -> float:
-        mean = sum(losses) / len(losses)
-        se = _standard_error(losses, mean)
-        probing = self._p < self.hold_fraction
-        up, down = 1.0 + self.feedback_factor, 1.0 - 2.0 * self.feedback_factor
-        if not math.isfinite(mean):
-            self._num_nonfinite += 1
-            return down if probing else 0.5
-        best, previous = self._best, self._previous
-        self._best, self._previous = min(best, mean), (mean, se)
-        if previous is None:
-            return up if probing else 1.0
-        if not probing:
-            return 0.7 if mean > best + 0.5 * abs(best) else 1.0
-        rise, noise = mean - previous[0], self.feedback_z * math.hypot(se, previous[1])
-        far_above = best + self.feedback_threshold * abs(best) + self.feedback_z * se
-        return down if rise > noise or mean > far_above else up
-
-    def _has_spiked(self, norms: list[float]) -> bool:
-        medians = self._grad_norm_medians
-        spiked = bool(medians) and max(norms) > SPIKE_RATIO * statistics.median(medians)
-        finite = [norm for norm in norms if math.isfinite(norm)]
-        if finite:
-            medians.append(statistics.median(finite))
-            del medians[:-NUM_SPIKE_WINDOWS]
-        return spiked
-
-
-_STATE = (
-    "_p",
-    "_anchor_step",
-    "_anchor_p",
-    "_time_budget_s",
-    "_elapsed_s",
-    "_tau_s",
-    "_window_s",
-    "_window_steps",
-    "_num_windows",
-    "_window_means_s",
-    "_heard_s",
-    "_m",
-    "_losses",
-    "_grad_norms",
-    "_grad_norm_medians",
-    "_best",
-    "_previous",
-    "_num_nonfinite",
-)
 
 
 def _check(name: str, value: float, ok: bool, allowed: str) -> None:
@@ -498,14 +436,3 @@ def _per_group(name: str, value: float | Sequence[float], num_groups: int) -> li
             f"{name} must have one value or one per param group ({num_groups}), got {values!r}."
         )
     return values
-
-
-def _plain(value: Any) -> Any:
-    return floats(value) if isinstance(value, list) else value
-
-
-def _standard_error(values: list[float], mean: float) -> float:
-    if len(values) < 2:
-        return 0.0
-    variance = sum((value - mean) * (value - mean) for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))

@@ -44,6 +44,16 @@ class ListeningLR(LRScheduler):
         raise NotImplementedError
 
     @property
+    def progress(self) -> float | None:
+        """Share of the budget that is spent, in [0, 1]; None where steps say it."""
+        return None
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds of the last step as they were heard; None where they were not."""
+        return None
+
+    @property
     def finished(self) -> bool:
         """Whether the run should end because its budget is spent."""
         return False
