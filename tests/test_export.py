@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,37 @@ def test_the_command_line_shows_a_good_file(best: Path) -> None:
         check=True,
     )
     assert "gamma = " in done.stdout
+
+
+def test_rivals_come_back_with_their_own_optimizers_into_a_users_loop(
+    search: Callable[..., int], tmp_path: Path
+) -> None:
+    rivals = ("schedule_free", "prodigy")
+    code = search(
+        *("--results-dir", str(tmp_path), "--name", "rivals", "--epochs", "1", "--budget", "1"),
+        *("--final-seeds", "1", "--precision", "fp32"),
+        *(part for rival in rivals for part in ("--schedule", rival)),
+    )
+    assert code == 0
+    for rival in rivals:
+        best = load_schedule(
+            tmp_path / "rivals" / "best" / "fashion_mnist_mini-cnn" / f"{rival}.toml"
+        )
+        torch.manual_seed(0)
+        x, model = torch.randn(64, 4), torch.nn.Linear(4, 2)
+        y = (x[:, 0] > 0).long()
+        optimizer = best.optimizer(model.parameters())
+        schedule = best.build(optimizer, total_steps=200)
+        losses = []
+        for _ in range(200):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.9 * losses[0]
+        if rival == "schedule_free":
+            trained = model.weight.detach().clone()
+            optimizer.eval()  # type: ignore[attr-defined]
+            assert not torch.equal(model.weight, trained), "it evaluates at its average"

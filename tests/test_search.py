@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import run_search
 from tune_adaptive import ledger
 from tune_adaptive.analysis import Analysis
+from tune_adaptive.runs import Signal
+from tune_adaptive.signals.replay import dump_signals, read_signals
 from tune_adaptive.spaces import default_space_dir
 
 QUICK = ("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--precision", "fp32")
@@ -68,6 +70,48 @@ def test_logical_gpus_pack_and_the_report_says_so(
     )
     assert code == 0
     assert "logical GPUs, trained on CPU" in (tmp_path / "packed" / "report.md").read_text()
+
+
+def test_every_run_records_what_its_schedule_heard(finished: Path) -> None:
+    analysis = Analysis(finished)
+    recorded = {path.stem for path in (finished / "signals").iterdir()}
+    assert recorded == {run.spec.id for run in analysis.runs}
+    for run in analysis.runs:
+        signals = read_signals(finished / "signals" / f"{run.spec.id}.jsonl")
+        steps = [signal.step for signal in signals if signal.lr is not None]
+        assert run.last is not None
+        assert steps == list(range(run.last.num_steps))
+
+
+def test_a_search_hears_a_recording_and_a_time_budget(
+    search: Callable[..., int], tmp_path: Path
+) -> None:
+    """Every step takes 1 s, twice that from step 40 on; 79 steps should take 79 s."""
+    recording = [
+        Signal(step, lr=0.1, seconds=1.0 if step < 40 else 2.0, load=0.5) for step in range(79)
+    ]
+    (tmp_path / "slow.jsonl").write_text(dump_signals(recording))
+    spaces = tmp_path / "spaces"
+    spaces.mkdir()
+    (spaces / "common.toml").write_text((default_space_dir() / "common.toml").read_text())
+    (spaces / "adaptive.toml").write_text(
+        '[parameters.resource_weight]\ntype = "float"\nlow = 0.99\nhigh = 1.0\nreason = "time"\n'
+        "default = 1.0\n"
+    )
+    code = search(
+        *("--results-dir", str(tmp_path), "--name", "slow", "--schedule", "adaptive", *QUICK),
+        *("--signals", f"replay:{tmp_path / 'slow.jsonl'}", "--run-time-budget", "79"),
+        *("--space", str(spaces)),
+    )
+    assert code == 0
+    analysis = Analysis(tmp_path / "slow")
+    assert analysis.plan.signals == "replay"
+    assert analysis.plan.run_time_budget_s == 79.0
+    assert read_signals(tmp_path / "slow" / "signals" / "replayed.jsonl") == recording
+    for run in analysis.runs:
+        assert run.last is not None
+        assert run.last.progress == 1.0
+        assert run.last.num_steps == 40 + 20
 
 
 @pytest.mark.parametrize(
@@ -137,6 +181,12 @@ def test_the_plan_is_shown_and_nothing_is_written(
         (["--schedule", "step", "--schedule", "step"], "schedule 'step' is given twice"),
         (["--precision", "fp23"], "--precision must be one of auto, fp32, bf16"),
         (["--signals", "stedy"], "did you mean 'steady'?"),
+        (["--signals", "replay"], "--signals replay: live, steady or replay:FILE"),
+        (["--signals", "live:x"], "--signals live:x: live, steady or replay:FILE"),
+        (["--signals", "replay:no/such.jsonl"], "no/such.jsonl: no recording of signals"),
+        (["--run-time-budget", "0"], "--run-time-budget must be > 0 seconds"),
+        (["--run-time-budget", "inf"], "--run-time-budget must be > 0 seconds and finite"),
+        (["--run-time-budget", "9", "--signals", "steady"], "--signals steady has none"),
         (["--gpus-per-trial", "0"], "--gpus-per-trial must be in (0, 1], got 0.0"),
         (["--gpus-per-trial", "-0.5"], "--gpus-per-trial must be in (0, 1], got -0.5"),
         (["--gpus-per-trial", "nan"], "--gpus-per-trial must be in (0, 1], got nan"),

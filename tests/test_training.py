@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
-from tune_adaptive.schedules import SCHEDULES
-from tune_adaptive.signals.resources import Usage
+from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Signal
+from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.schedules.simulate import replay
+from tune_adaptive.signals.replay import dump_signals, read_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset, Description, Examples
 from tune_adaptive.training import Calibration, Material, Split, calibrate, train
@@ -168,15 +170,98 @@ def test_time_between_epochs_is_not_on_the_schedules_clock(
 def test_the_first_rule_hears_the_load_of_the_epoch_that_ends(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loads = iter((1.0, 0.0, 0.5))
-    read = lambda self: Usage(gpu_util=0.0, gpu_mem_fraction=next(loads))  # noqa: E731
-    monkeypatch.setattr("tune_adaptive.training.UsageMeter.read", read)
+    loads = iter([1.0] * 7 + [0.0] * 7 + [0.5] * 7)
+    monkeypatch.setattr("tune_adaptive.training.UsageMeter.load", lambda self: next(loads))
     parameters = {"complexity_weight": 0.0, "max_lr": 1.0}
     configuration = Configuration("resource_complexity", Recipe(lr=0.01), parameters)
     results = list(train(replace(spec(), configuration=configuration), material))
     base = 0.01 * math.sqrt(BATCH / 64)
     factors = [1.0, 2**-0.5, 2**0.5]  # no reading yet, then the epoch before's
     assert [result.lrs[0] for result in results] == pytest.approx([base * f for f in factors])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_was_recorded_gives_the_same_rates_bit_for_bit(
+    schedule: str, material: Material, tmp_path: Path
+) -> None:
+    heard: list[Signal] = []
+    run = replace(spec(schedule, warmup_frac=0.1), num_epochs=8, signals="live")
+    num_steps = [result.num_steps for result in train(run, material, record=heard.extend)][-1]
+    file = tmp_path / "signals.jsonl"
+    file.write_text(dump_signals(heard))
+    recording = read_signals(file)
+    assert recording == heard
+    horizon = Horizon(
+        total_steps=8 * 7,
+        warmup_steps=6,
+        complexity=material.description.complexity.value,
+        timer=None,
+        steps_per_epoch=7,
+        batch_size=BATCH,
+    )
+    lrs = replay(schedule, horizon, recording, lr=0.01)
+    assert len(lrs) == num_steps
+    assert lrs == [signal.lr for signal in recording if signal.lr is not None]
+
+
+def test_trained_again_with_its_signals_replayed_a_run_is_the_same(material: Material) -> None:
+    """Losses are the run's own; step times, which would differ, are replayed."""
+    first: list[Signal] = []
+    again: list[Signal] = []
+    configuration = Configuration("adaptive", Recipe(lr=0.01), {"resource_weight": 1.0})
+    live = replace(spec(), configuration=configuration, num_epochs=8, signals="live")
+    one = [metrics(result) for result in train(live, material, record=first.extend)]
+    replayed = replace(live, signals="replay")
+    two = [
+        metrics(result) for result in train(replayed, material, record=again.extend, replay=first)
+    ]
+    assert one == two
+    # The first step has no time of its own; what the machine was at is no part of it.
+    assert [signal.lr for signal in again] == [signal.lr for signal in first]
+    assert [signal.seconds for signal in again] == [signal.seconds for signal in first]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_slowed_down_in_the_middle_a_plan_in_time_ends_on_its_budget(
+    stated: bool, material: Material
+) -> None:
+    """Twice as slow from 40% on: w = 1 ends within a step of W, w = 0 overruns it."""
+    total = 20 * 7
+    slowed = [
+        Signal(step, lr=1.0, seconds=1.0 if step < 0.4 * total else 2.0) for step in range(total)
+    ]
+    taken = {}
+    for weight in (0.0, 1.0):
+        configuration = Configuration("adaptive", Recipe(lr=0.01), {"resource_weight": weight})
+        run = replace(
+            spec(),
+            configuration=configuration,
+            num_epochs=20,
+            signals="replay",
+            time_budget_s=float(total) if stated else None,
+        )
+        heard: list[Signal] = []
+        *_, last = train(run, material, record=heard.extend, replay=slowed)
+        assert last.progress == 1.0
+        taken[weight] = sum(signal.seconds or 0.0 for signal in heard)
+    assert total <= taken[1.0] < total + 2.0
+    assert taken[0.0] == 1.6 * total
+
+
+@pytest.mark.parametrize("listens", ["val_loss", "loss", "grad_norm"])
+def test_the_second_rule_hears_whichever_signal_it_asks_for(
+    listens: str, material: Material
+) -> None:
+    heard: list[Signal] = []
+    parameters = {"interval": 3, "listens": listens}
+    run = replace(spec(), configuration=Configuration("feedback", Recipe(lr=0.01), parameters))
+    results = list(train(run, material, record=heard.extend))
+    lrs = [lr for result in results for lr in result.lrs]
+    assert len(set(lrs)) >= 4
+    at_looks = [s for s in heard if s.lr is not None and (s.step + 1) % 3 == 0]
+    assert all(getattr(signal, listens) is not None for signal in at_looks)
+    if listens != "grad_norm":
+        assert all(signal.grad_norm is None for signal in heard), "not computed unasked"
 
 
 def test_the_second_rule_gets_the_validation_losses_it_asks_for(material: Material) -> None:

@@ -52,15 +52,21 @@ class BestSchedule:
         return self.configuration.recipe.weight_decay
 
     def optimizer(self, parameters: "Iterable[Parameter]") -> "Optimizer":
-        """Build the optimizer it was tuned with: AdamW, or the rival's own."""
-        from tune_adaptive.schedules import build_optimizer
+        """Build the optimizer it was tuned with: AdamW, or the rival's own, ready to train."""
+        from tune_adaptive.schedules import build_optimizer, set_mode
 
-        return build_optimizer(
+        optimizer = build_optimizer(
             self.configuration.schedule, parameters, lr=self.lr, weight_decay=self.weight_decay
         )
+        set_mode(optimizer, training=True)
+        return optimizer
 
     def build(
-        self, optimizer: "Optimizer", total_steps: int, complexity: float | None = None
+        self,
+        optimizer: "Optimizer",
+        total_steps: int,
+        complexity: float | None = None,
+        time_budget_s: float | None = None,
     ) -> "LRScheduler":
         """Build the schedule on ``optimizer``, whose ``lr`` is the base learning rate.
 
@@ -68,6 +74,7 @@ class BestSchedule:
             optimizer: Any torch optimizer; create it with ``lr=best.lr``.
             total_steps: Optimizer steps of the whole training, >= 1.
             complexity: C of your data; None takes that of the data it was tuned on.
+            time_budget_s: Seconds the training should take, for a schedule that plans in time.
 
         Returns:
             A scheduler to step once per optimizer step. If it has ``observe``, tell it the
@@ -82,6 +89,7 @@ class BestSchedule:
             total_steps=total_steps,
             warmup_steps=round(self.configuration.recipe.warmup_frac * total_steps),
             complexity=self.complexity if complexity is None else complexity,
+            time_budget_s=time_budget_s,
         )
         name, parameters = self.configuration.schedule, self.configuration.parameters
         if name not in SCHEDULES:

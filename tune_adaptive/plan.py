@@ -72,7 +72,7 @@ class Plan:
         num_candidates: How many trials of each arm are re-run to select one.
         num_select_seeds: Fresh seeds of each candidate.
         num_final_seeds: Fresh seeds of each selected configuration.
-        signals: ``live`` or ``steady``.
+        signals: ``live``, ``steady`` or ``replay``.
         gpus_per_trial: Share of a GPU each trial gets; 0 trains on the CPU.
         cpus_per_trial: CPUs each trial gets.
         num_gpus: GPUs the cluster has or was told it has.
@@ -81,6 +81,8 @@ class Plan:
         device: What the runs train on, in words.
         versions: Of the packages that decide the numbers.
         hardware: What the machine is.
+        run_time_budget_s: Seconds that a schedule which plans in time should take for a run;
+            None lets it measure them.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Plan:
     device: str
     versions: Mapping[str, str]
     hardware: Mapping[str, str | int]
+    run_time_budget_s: float | None = None
 
     def stage_seed(self, stage: Stage, index: int) -> int:
         """Return the ``index``-th seed of a stage; the stages' seeds are disjoint."""
@@ -124,7 +127,8 @@ class Plan:
 
     def write(self, path: Path) -> None:
         """Write ``plan.toml``."""
-        path.write_bytes(tomli_w.dumps({"format": FORMAT, **asdict(self)}).encode())
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode())
 
     @classmethod
     def read(cls, path: Path) -> "Plan":

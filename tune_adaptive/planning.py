@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import torch
 
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.plan import NAME, Plan, TaskPlan
-from tune_adaptive.runs import Configuration, Recipe, Value
+from tune_adaptive.runs import Configuration, Recipe, Signal, Value
 from tune_adaptive.schedules import SCHEDULES, Horizon, build_optimizer, is_installed
+from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, did_you_mean, load_space
 from tune_adaptive.tasks import TASKS, Task
 from tune_adaptive.tasks.data import Dataset
@@ -45,7 +46,9 @@ class Request:
             trials run at once as share the GPUs.
         max_concurrent: Most trials at once; None is what fits.
         precision: ``auto``, ``fp32`` or ``bf16``.
-        signals: ``live`` or ``steady``.
+        signals: ``live``, ``steady`` or ``replay:FILE``.
+        run_time_budget_s: Seconds that a schedule which plans in time should take for a run,
+            > 0; None lets it measure them.
         seed: Root of all seeds.
         command: What was typed, for the record.
     """
@@ -64,6 +67,7 @@ class Request:
     max_concurrent: int | None = None
     precision: str = "auto"
     signals: str = "live"
+    run_time_budget_s: float | None = None
     seed: int = 0
     command: str = ""
 
@@ -76,6 +80,7 @@ class Experiment:
     folder: Path
     tasks: Mapping[str, Task]
     datasets: Mapping[str, Dataset]
+    replay: Sequence[Signal] = ()
 
 
 def prepare(request: Request) -> Experiment:
@@ -90,6 +95,8 @@ def prepare(request: Request) -> Experiment:
     _check_request(request)
     folder = _folder(request)
     spaces = _load_spaces(request)
+    signals, _, recording = request.signals.partition(":")
+    replay = read_signals(Path(recording).expanduser()) if signals == "replay" else []
     num_gpus, gpus_per_trial, device = _gpus(request)
     num_cpus = _num_cpus()
     cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
@@ -115,7 +122,7 @@ def prepare(request: Request) -> Experiment:
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,
-        signals=request.signals,
+        signals=signals,
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,
         num_gpus=num_gpus,
@@ -133,8 +140,9 @@ def prepare(request: Request) -> Experiment:
             "cpus": num_cpus,
             "memory_bytes": psutil.virtual_memory().total,
         },
+        run_time_budget_s=request.run_time_budget_s,
     )
-    return Experiment(plan, folder, tasks, datasets)
+    return Experiment(plan, folder, tasks, datasets, replay)
 
 
 def _check_request(request: Request) -> None:
@@ -187,19 +195,29 @@ def _check_request(request: Request) -> None:
             request.max_concurrent is None or request.max_concurrent >= 1,
             ">= 1",
         ),
+        (
+            "--run-time-budget",
+            request.run_time_budget_s,
+            request.run_time_budget_s is None or 0 < request.run_time_budget_s < math.inf,
+            "> 0 seconds and finite",
+        ),
         ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
     ):
         if not ok:
             problems.append(f"{option} must be {allowed}, got {value}")
     for option, choice, choices in (
         ("--precision", request.precision, ("auto", "fp32", "bf16")),
-        ("--signals", request.signals, ("live", "steady")),
+        ("--signals", request.signals.partition(":")[0], ("live", "steady", "replay")),
     ):
         if choice not in choices:
             problems.append(
                 f"{option} must be one of {', '.join(choices)}, got {choice!r}"
                 f"{did_you_mean(choice, choices)}"
             )
+    if request.signals == "replay" or request.signals.startswith(("live:", "steady:")):
+        problems.append(f"--signals {request.signals}: live, steady or replay:FILE")
+    if request.signals == "steady" and request.run_time_budget_s is not None:
+        problems.append("--run-time-budget needs a clock, and --signals steady has none")
     if problems:
         raise InputError("\n".join(problems))
     for schedule in request.schedules:

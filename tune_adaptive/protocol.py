@@ -11,6 +11,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from tune_adaptive import ledger as record
 from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial, last_line
@@ -18,6 +19,8 @@ from tune_adaptive.ledger import Ledger
 from tune_adaptive.plan import Plan
 from tune_adaptive.planning import Experiment
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
+from tune_adaptive.signals.node import Node
+from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.spaces import space_from_dict
 from tune_adaptive.tuning.arms import Arm, Arms
 from tune_adaptive.tuning.engine import cluster, execute, quiet
@@ -40,8 +43,11 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
     """
     plan = experiment.plan
     try:
-        experiment.folder.mkdir(parents=True)
+        signals = experiment.folder / "signals"
+        signals.mkdir(parents=True)
         plan.write(experiment.folder / "plan.toml")
+        if experiment.replay:
+            (signals / "replayed.jsonl").write_text(dump_signals(experiment.replay))
     except FileExistsError as error:
         raise InputError(f"{experiment.folder}: exists already; choose another --name") from error
     except OSError as error:
@@ -53,18 +59,30 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
             ledger.append(event)
             watch(event)
 
+        def record_signals(run: RunSpec, lines: str) -> None:
+            with (signals / f"{run.id}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(lines)
+
         data_bytes = sum(
             split.x.nbytes
             for data in experiment.datasets.values()
             for split in (data.train, data.validation, data.test)
         )
-        with quiet(verbose):
+        with quiet(verbose), closing(Node()) as node:
+            node.latest()  # this process is the node's sampler, as long as the experiment runs
             note(record.Opened(at=time.time()))
             arms = _arms(plan)
             stages = _Stages(plan, arms, note)
             try:
                 with cluster(plan, data_bytes, verbose):
-                    execute(stages, plan, experiment.tasks, experiment.datasets)
+                    execute(
+                        stages,
+                        plan,
+                        experiment.tasks,
+                        experiment.datasets,
+                        experiment.replay,
+                        record_signals,
+                    )
             finally:
                 arms.save_studies(experiment.folder / "studies.db")
         if not stages.selected:
@@ -180,6 +198,7 @@ def _arms(plan: Plan) -> Arms:
                     num_epochs=task.num_epochs,
                     precision=task.precision,
                     signals=plan.signals,
+                    time_budget_s=plan.run_time_budget_s,
                 ),
                 space=space_from_dict(task.spaces[schedule], "plan.toml"),
                 budget=plan.budget * task.num_epochs,
@@ -205,6 +224,7 @@ def _rerun(
         precision=run.precision,
         signals=run.signals,
         open_test=open_test,
+        time_budget_s=run.time_budget_s,
     )
 
 

@@ -65,8 +65,9 @@ class RunSpec:
         seed: Seeds initialisation and data order, which depend on nothing else.
         num_epochs: T, the horizon the schedule plans for.
         precision: ``fp32`` or ``bf16``.
-        signals: ``live`` or ``steady``.
+        signals: ``live``, ``steady`` or ``replay``.
         open_test: Whether the run ends with one look at the test split.
+        time_budget_s: Seconds that a schedule which plans in time should take, > 0.
     """
 
     id: str
@@ -78,6 +79,7 @@ class RunSpec:
     precision: str = "fp32"
     signals: str = "live"
     open_test: bool = False
+    time_budget_s: float | None = None
 
     @property
     def arm(self) -> tuple[str, str]:
@@ -100,6 +102,37 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Signal:
+    """What a run's schedule heard at once. ``None`` is not heard.
+
+    Attributes:
+        step: Optimizer steps done before it.
+        lr: Learning rate (first param group) of the optimizer step it tells of; None where
+            it was heard between two steps.
+        loss: Training loss of that step.
+        seconds: Duration of that step [s].
+        grad_norm: Norm of its gradient.
+        val_loss: Validation loss [nats].
+        load: Use of the device, in [0, 1].
+    """
+
+    step: int
+    lr: float | None = None
+    loss: float | None = None
+    seconds: float | None = None
+    grad_norm: float | None = None
+    val_loss: float | None = None
+    load: float | None = None
+
+    def heard(self) -> dict[str, float | None]:
+        """Return the arguments for ``observe``."""
+        return {name: getattr(self, name) for name in SIGNAL_NAMES}
+
+
+SIGNAL_NAMES = ("loss", "seconds", "grad_norm", "val_loss", "load")
+
+
+@dataclass(frozen=True, slots=True)
 class EpochResult:
     """What one epoch of a run measured. ``None`` means not measured, never 0.
 
@@ -118,8 +151,13 @@ class EpochResult:
         ended_at: Unix time at the epoch's end [s].
         cpu_percent: CPU use of the process over the epoch; 100 is one core.
         rss_bytes: Resident memory of the process.
-        gpu_util: GPU utilisation in [0, 1].
+        gpu_util: GPU utilisation over the epoch, all tenants together, in [0, 1].
         gpu_mem_bytes: Peak memory this process held on the GPU.
+        gpu_mem_fraction: GPU memory in use at its end, all tenants together, in [0, 1].
+        node_cpu_percent: CPU use of the whole node at its end; 100 is all its cores.
+        node_mem_fraction: Memory in use on the node at its end, in [0, 1].
+        num_cotenants: Processes on the GPU that are not of this experiment; counted before
+            a run's first epoch and after its last.
         ended: Whether the run ended here: its plan done, or diverged.
         diverged: Whether a loss was not finite.
         test_loss: Test loss [nats]; only at the end of a final run.
@@ -142,6 +180,10 @@ class EpochResult:
     rss_bytes: int | None = None
     gpu_util: float | None = None
     gpu_mem_bytes: int | None = None
+    gpu_mem_fraction: float | None = None
+    node_cpu_percent: float | None = None
+    node_mem_fraction: float | None = None
+    num_cotenants: int | None = None
     ended: bool = False
     diverged: bool = False
     test_loss: float | None = None

@@ -67,8 +67,12 @@ def main(
         str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=HOW)
     ] = "auto",
     signals: Annotated[
-        str, typer.Option(help="live, or steady: no clock.", rich_help_panel=HOW)
+        str, typer.Option(help="live, steady (no clock) or replay:FILE.", rich_help_panel=HOW)
     ] = "live",
+    run_time_budget: Annotated[
+        float | None,
+        typer.Option(help="Seconds a run should take, for adaptive.", rich_help_panel=HOW),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of all seeds.", rich_help_panel=HOW)] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Let Ray speak.", rich_help_panel=HOW)
@@ -92,6 +96,7 @@ def main(
             max_concurrent=max_concurrent,
             precision=precision,
             signals=signals,
+            run_time_budget_s=run_time_budget,
             seed=seed,
             command=shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]]),
         )

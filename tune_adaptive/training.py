@@ -7,7 +7,7 @@ with the same seed are paired. No device is synchronised inside an epoch.
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tune_adaptive.runs import EpochResult, RunSpec
+from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.schedules import (
     SCHEDULES,
     Horizon,
@@ -24,7 +24,8 @@ from tune_adaptive.schedules import (
     build_optimizer,
     set_mode,
 )
-from tune_adaptive.signals.resources import Usage, UsageMeter
+from tune_adaptive.schedules.listening import floats
+from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 
@@ -73,7 +74,12 @@ class Material:
 
 
 def train(
-    run: RunSpec, material: Material, open_test: Callable[[], Split] | None = None
+    run: RunSpec,
+    material: Material,
+    open_test: Callable[[], Split] | None = None,
+    *,
+    record: Callable[[list[Signal]], None] | None = None,
+    replay: Sequence[Signal] = (),
 ) -> Iterator[EpochResult]:
     """Train ``run`` on ``material``; yield one result an epoch, the last with ``ended``.
 
@@ -85,6 +91,9 @@ def train(
         material: What to train it on.
         open_test: Opens the test split; called once, after the last epoch of a run that
             did not diverge. ``None`` leaves it closed.
+        record: Hears, before each result, what the schedule heard in the epoch.
+        replay: With ``run.signals`` = ``replay``, whose seconds and loads the schedule hears,
+            step by step, instead of this machine's; the last go on. Losses are the run's own.
     """
     device, steps_per_epoch = material.device, material.steps_per_epoch
     total_steps = run.num_epochs * steps_per_epoch
@@ -104,6 +113,7 @@ def train(
         warmup_steps=round(recipe.warmup_frac * total_steps),
         complexity=material.description.complexity.value,
         timer=time.perf_counter if run.signals == "live" else None,
+        time_budget_s=run.time_budget_s,
         steps_per_epoch=steps_per_epoch,
         batch_size=material.task.batch_size,
     )
@@ -113,6 +123,8 @@ def train(
     listener = schedule if isinstance(schedule, ListeningLR) else None
     to_input = Standardize(material.description, device)
     meter = UsageMeter(device)
+    num_cotenants = meter.num_cotenants()
+    machine = [signal for signal in replay if signal.lr is not None]
     trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
     num_steps = num_examples = 0
 
@@ -121,26 +133,33 @@ def train(
         set_mode(optimizer, training=True)
         start = time.perf_counter()
         asked_s = 0.0  # validation that the schedule asked for inside the epoch
-        usage: Usage | None = None
         losses: list[Tensor] = []
+        grad_norms: list[Tensor] = []
+        heard: list[Signal] = []
         trace: list[tuple[int, float]] = []
         permutation = torch.randperm(
             len(material.train), generator=order, pin_memory=device.type == "cuda"
         ).to(device, non_blocking=True)
         for batch in permutation.split(material.task.batch_size):
+            lr = float(optimizer.param_groups[0]["lr"])
             if num_steps % trace_every == 0:
-                trace.append((num_steps, float(optimizer.param_groups[0]["lr"])))
+                trace.append((num_steps, lr))
             x, y = to_input(material.train.x[batch]), material.train.y[batch]
             with autocast(device, run.precision):
                 loss = cross_entropy(model(x), y)
             loss.backward()
+            if listener is not None and listener.wants_grad_norm:
+                grads = [p.grad for p in model.parameters() if p.grad is not None]
+                grad_norms.append(nn.utils.get_total_norm(grads))
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.detach())
-            if num_steps + 1 == epoch * steps_per_epoch:
-                usage = meter.read()
+            seconds = val_loss_asked = None
+            load = meter.load()
+            if machine:
+                told = machine[min(num_steps, len(machine) - 1)]
+                seconds, load = told.seconds, told.load
             if listener is not None:
-                val_loss_asked = None
                 if listener.val_interval and (num_steps + 1) % listener.val_interval == 0:
                     asked = time.perf_counter()
                     set_mode(optimizer, training=False)
@@ -150,14 +169,23 @@ def train(
                     model.train()
                     set_mode(optimizer, training=True)
                     asked_s += time.perf_counter() - asked
-                load = None if usage is None else usage.load
-                listener.observe(loss=losses[-1], val_loss=val_loss_asked, load=load)
+                listener.observe(
+                    loss=losses[-1],
+                    seconds=seconds,
+                    grad_norm=grad_norms[-1] if grad_norms else None,
+                    val_loss=val_loss_asked,
+                    load=load,
+                )
             schedule.step()
+            if listener is not None:
+                seconds = listener.step_s
+            heard.append(Signal(num_steps, lr, seconds=seconds, val_loss=val_loss_asked, load=load))
             num_steps += 1
             num_examples += len(batch)
             if listener is not None and (listener.finished or listener.diverged):
                 break
-        train_loss = float(torch.stack(losses).mean())
+        losses_read = torch.stack(losses).tolist()
+        train_loss = statistics.fmean(losses_read)
         train_s = time.perf_counter() - start - asked_s
 
         with listener.paused() if listener is not None else nullcontext():
@@ -168,9 +196,15 @@ def train(
             progress = num_steps / total_steps
             if listener is not None and listener.progress is not None:
                 progress = listener.progress
-            usage = usage or meter.read()
+            usage = meter.read()
             if listener is not None and listener.val_interval is None:
                 listener.observe(val_loss=val_loss)
+                heard.append(Signal(num_steps, val_loss=val_loss))
+            if record is not None:
+                record(_filled_in(heard, losses_read, floats(grad_norms)))
+            ended = diverged or progress >= 1.0 or epoch == run.num_epochs
+            if ended:
+                num_cotenants = meter.num_cotenants()
             result = EpochResult(
                 epoch=epoch,
                 epoch_equivalents=num_examples / len(material.train),
@@ -188,15 +222,31 @@ def train(
                 rss_bytes=usage.rss_bytes,
                 gpu_util=usage.gpu_util,
                 gpu_mem_bytes=usage.gpu_mem_bytes,
-                ended=diverged or progress >= 1.0 or epoch == run.num_epochs,
+                gpu_mem_fraction=usage.gpu_mem_fraction,
+                node_cpu_percent=usage.node_cpu_percent,
+                node_mem_fraction=usage.node_mem_fraction,
+                num_cotenants=num_cotenants,
+                ended=ended,
                 diverged=diverged,
             )
-            if result.ended and not diverged and open_test is not None:
+            if ended and not diverged and open_test is not None:
                 loss_, accuracy = evaluate(model, open_test(), to_input, run.precision)
                 result = replace(result, test_loss=loss_, test_accuracy=accuracy)
             yield result
-        if result.ended:
+        if ended:
             return
+        num_cotenants = None  # counting them is slow: at the start and at the end
+
+
+def _filled_in(heard: list[Signal], losses: list[float], grad_norms: list[float]) -> list[Signal]:
+    """Return the signals of an epoch with what was read from the device at its end."""
+    loss, grad_norm = iter(losses), iter(grad_norms)
+    return [
+        signal
+        if signal.lr is None
+        else replace(signal, loss=next(loss), grad_norm=next(grad_norm, None))
+        for signal in heard
+    ]
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tests.schedules.watched import Watched, watched
 from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
 from tune_adaptive.schedules import SCHEDULES, Horizon, ListeningLR, build_optimizer, set_mode
@@ -91,6 +92,55 @@ def test_rates_are_finite_and_never_negative(schedule: str, warmup_steps: int) -
     for parameters in [{}, *samples(schedule)]:
         lrs = walk(build(schedule, parameters, warmup_steps))
         assert all(math.isfinite(lr) and lr >= 0 for lr in lrs)
+
+
+def bounds_of(schedule: str, parameters: dict[str, Any]) -> tuple[float, float]:
+    """The bounds a schedule declares; one that declares none never exceeds its base."""
+    chosen = builder_defaults(schedule) | parameters
+    if schedule in ("resource_complexity", "feedback"):
+        return chosen.get("min_lr", 1e-6), chosen.get("max_lr", 1e-1)
+    base = 1.0 if schedule == "prodigy" else BASE
+    lowest, highest = chosen.get("min_lr_ratio", 0.0), chosen.get("max_lr_ratio", 1.0)
+    return lowest * base * (1 - 1e-9), highest * base * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_rates_stay_within_the_declared_bounds(schedule: str) -> None:
+    for parameters in [{}, *samples(schedule)]:
+        lowest, highest = bounds_of(schedule, parameters)
+        assert all(lowest <= lr <= highest for lr in walk(build(schedule, parameters)))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_plain_step_waits_for_no_device(schedule: str) -> None:
+    """Losses and norms stay unread but where a schedule looks, a tenth of the steps or fewer."""
+    built = build(schedule, {})
+    steps_with_reads = 0
+    for _ in range(TOTAL_STEPS):
+        built.optimizer.step()
+        before = Watched.num_reads
+        if isinstance(built, ListeningLR):
+            built.observe(loss=watched(1.0), grad_norm=watched(1.0))
+        built.step()
+        steps_with_reads += Watched.num_reads > before
+    assert steps_with_reads <= TOTAL_STEPS / 5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_is_no_number_moves_no_rate_out_of_bounds(schedule: str, bad: float) -> None:
+    """Documented where a schedule listens; one that does not cannot notice."""
+    for parameters in [{}, *samples(schedule, 5)]:
+        built = build(schedule, parameters)
+        lowest, highest = bounds_of(schedule, parameters)
+        for _ in range(TOTAL_STEPS):
+            built.optimizer.step()
+            if isinstance(built, ListeningLR):
+                built.observe(loss=bad, seconds=bad, grad_norm=bad, val_loss=bad, load=bad)
+            built.step()
+            assert lowest <= float(built.optimizer.param_groups[0]["lr"]) <= highest
+    if isinstance(built, ListeningLR):
+        assert any("NaN behaviour" in (kind.__doc__ or "") for kind in type(built).__mro__)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

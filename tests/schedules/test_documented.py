@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.optim import SGD
 
+from tune_adaptive.schedules import SCHEDULES, Horizon
 from tune_adaptive.schedules.documented import FeedbackLR, ResourceComplexityLR
 from tune_adaptive.schedules.listening import ListeningLR
 
@@ -65,6 +66,29 @@ def test_up_a_tenth_on_improvement_down_a_tenth_else() -> None:
     expected = [1, up, up * down, up * down * up, up * down * up * down]
     assert lrs[:5] == pytest.approx([1e-2 * factor for factor in expected])
     assert lrs[5] == pytest.approx(lrs[4] * 0.9), "better than NaN is no improvement"
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_is_no_improvement_nor_is_the_look_after_it(bad: float) -> None:
+    schedule = FeedbackLR(sgd(1e-2), interval=1)
+    lrs = [advance(schedule, val_loss=loss) for loss in (1.0, bad, 0.5, 0.4)]
+    assert lrs == pytest.approx([1e-2, 0.9e-2, 0.81e-2, 0.891e-2])
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "greedy"])
+def test_what_is_no_number_is_never_the_best_there_was(schedule: str) -> None:
+    """After one -inf nothing would ever be an improvement again."""
+    heard, other = (
+        simulate_metrics(schedule, [1.0, bad, *(0.9**t for t in range(40))])
+        for bad in (-math.inf, math.inf)
+    )
+    assert heard == other
+
+
+def simulate_metrics(schedule: str, metrics: list[float]) -> list[float]:
+    built = SCHEDULES[schedule](sgd(1e-2), Horizon(1000, steps_per_epoch=1, timer=None))
+    assert isinstance(built, ListeningLR)
+    return [advance(built, val_loss=metric, loss=metric) for metric in metrics]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def adaptive(
         feedback_interval=max(5, int(feedback_interval_frac * horizon.total_steps)),
         feedback_factor=feedback_factor,
         feedback_threshold=feedback_threshold,
+        time_budget_s=horizon.time_budget_s,
         timer=horizon.timer,
     )
 

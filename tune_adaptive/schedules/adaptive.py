@@ -76,6 +76,10 @@ class AdaptiveLR(ListeningLR):
             synchronised once a window (about 60 a run), when resource_weight > 0.
         last_epoch: Step to resume at, as in every torch scheduler.
 
+    NaN behaviour: a loss that is not finite is harm, and is remembered neither as the best
+    nor as the last one; after three windows of them :attr:`diverged` is True. Seconds that
+    are not finite are not heard. See ``level.py`` for gradient norms.
+
     Raises:
         ValueError: An argument is outside the range above; the message shows it.
 

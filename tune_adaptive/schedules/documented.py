@@ -92,6 +92,8 @@ class ResourceComplexityLR(_StatefulLR):
         max_lr: Upper bound, >= min_lr. Documented: 1e-2.
         warmup_steps: Steps of linear warm-up, >= 0. Documented: none.
 
+    NaN behaviour: a load that is not within [0, 1] counts as no reading.
+
     Raises:
         ValueError: An argument is outside its range.
     """
@@ -163,7 +165,9 @@ class FeedbackLR(_StatefulLR):
 
     Every ``interval`` steps, lr *= 1 + factor if the signal improved by at least
     ``threshold`` (relative) since the last look, else lr *= 1 - factor; within bounds. The
-    first look only remembers. A signal that is not finite is no improvement.
+    first look only remembers.
+
+    NaN behaviour: a signal that is not finite is no improvement, nor is the look after it.
 
     Args:
         optimizer: Wrapped optimizer. Documented: Adam, lr 1e-2, batch 32.
@@ -205,6 +209,7 @@ class FeedbackLR(_StatefulLR):
         self.factor = factor
         self.threshold = threshold
         self.val_interval = interval if listens == "val_loss" else None
+        self.wants_grad_norm = listens == "grad_norm"
         self._window = Window()
         self._previous: float | None = None
         super().__init__(optimizer, min_lr=min_lr, max_lr=max_lr, warmup_steps=warmup_steps)
@@ -231,8 +236,9 @@ class FeedbackLR(_StatefulLR):
         previous, self._previous = self._previous, value
         if previous is None:
             return
-        improved = previous - value >= self.threshold * abs(previous)  # False for NaN
-        scale = 1 + self.factor if improved and math.isfinite(value) else 1 - self.factor
+        known = math.isfinite(previous) and math.isfinite(value)
+        improved = known and previous - value >= self.threshold * abs(previous)
+        scale = 1 + self.factor if improved else 1 - self.factor
         self._levels = [min(max(level * scale, self.min_lr), self.max_lr) for level in self._levels]
 
     def _plain_state(self) -> dict[str, Any]:
@@ -250,14 +256,25 @@ def resource_complexity(
     *,
     complexity_weight: float = 0.5,
     resource_weight: float = 0.5,
+    interval: int = 0,
     min_lr: float = 1e-6,
     max_lr: float = 1e-2,
 ) -> ListeningLR:
-    """Build :class:`ResourceComplexityLR` with the documented defaults, once an epoch."""
+    """Build :class:`ResourceComplexityLR` with the documented defaults.
+
+    Args:
+        optimizer: Wrapped optimizer.
+        horizon: The run it plans for.
+        complexity_weight: In [0, 1].
+        resource_weight: In [0, 1].
+        interval: Steps between changes; 0 is one epoch, as documented.
+        min_lr: Lower bound, >= 0.
+        max_lr: Upper bound, >= min_lr.
+    """
     return ResourceComplexityLR(
         optimizer,
         complexity=horizon.complexity,
-        interval=horizon.steps_per_epoch or horizon.total_steps,
+        interval=interval or horizon.steps_per_epoch or horizon.total_steps,
         batch_size=horizon.batch_size,
         complexity_weight=complexity_weight,
         resource_weight=resource_weight,

@@ -16,6 +16,8 @@ class Horizon:
         timer: Clock a schedule may read [s]; None means constant speed.
         steps_per_epoch: Optimizer steps of an epoch, >= 1; None where there are no epochs.
         batch_size: Examples per step, >= 1.
+        time_budget_s: Seconds the run should take, > 0; None lets a schedule measure how long
+            it takes at the speed it starts with.
 
     Raises:
         ValueError: A value is outside its range.
@@ -27,6 +29,7 @@ class Horizon:
     timer: Callable[[], float] | None = time.perf_counter
     steps_per_epoch: int | None = None
     batch_size: int = 64
+    time_budget_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, value, ok, allowed in (

@@ -1,6 +1,7 @@
 """Schedulers that are told how training goes, and so may change their mind."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
@@ -19,9 +20,11 @@ class ListeningLR(LRScheduler):
     Attributes:
         val_interval: Steps between the validation losses it asks for; None is content
             with one at each epoch's end.
+        wants_grad_norm: Whether it asks for the norm of the gradient at each step.
     """
 
     val_interval: int | None = None
+    wants_grad_norm: bool = False
 
     def observe(
         self,
@@ -108,6 +111,9 @@ class MetricLR(ListeningLR):
         listens: ``val_loss``, each time one is observed, or ``loss``, the mean of a window.
         interval: Steps of that window, >= 1.
         warmup_steps: Steps of linear warm-up, >= 0, in which the metric is not heard.
+
+    NaN behaviour: a metric that is not finite counts as one that is infinite, so that it is
+    no improvement and is never remembered as the best.
     """
 
     def __init__(
@@ -139,7 +145,10 @@ class MetricLR(ListeningLR):
         if self.listens == "loss":
             self._window.add(loss)
         elif val_loss is not None and self.last_epoch >= self.warmup_steps:
-            self._inner.step(val_loss)
+            self._hear(val_loss)
+
+    def _hear(self, metric: float) -> None:
+        self._inner.step(metric if math.isfinite(metric) else math.inf)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the warm-up's learning rates, or what the inner scheduler made of them."""
@@ -149,7 +158,7 @@ class MetricLR(ListeningLR):
         if self.listens == "loss" and t % self.interval == 0:
             mean = self._window.mean()
             if mean is not None and t > self.warmup_steps:
-                self._inner.step(mean)
+                self._hear(mean)
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,7 +183,7 @@ class MetricLR(ListeningLR):
             group["lr"] = lr  # GreedyLR sets its own; the optimizer's state has the right one
 
 
-def floats(values: list[float | Tensor]) -> list[float]:
+def floats(values: Sequence[float | Tensor]) -> list[float]:
     """Read scalars; tensors are read from their device in one go."""
     if values and all(isinstance(value, Tensor) for value in values):
         tensors = [value for value in values if isinstance(value, Tensor)]

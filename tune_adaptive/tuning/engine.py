@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -28,7 +28,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tune_adaptive.plan import Plan
-from tune_adaptive.runs import EpochResult, RunSpec, Status
+from tune_adaptive.runs import EpochResult, RunSpec, Signal, Status
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset
 from tune_adaptive.tuning.jobs import Jobs
@@ -109,9 +109,22 @@ def quiet(verbose: bool) -> Iterator[None]:
 
 
 def execute(
-    jobs: Jobs, plan: Plan, tasks: Mapping[str, Task], datasets: Mapping[str, Dataset]
+    jobs: Jobs,
+    plan: Plan,
+    tasks: Mapping[str, Task],
+    datasets: Mapping[str, Dataset],
+    replay: Sequence[Signal] = (),
+    record: Callable[[RunSpec, str], None] = lambda run, signals: None,
 ) -> None:
     """Run ``jobs`` on the present cluster until they are exhausted.
+
+    Args:
+        jobs: What to run.
+        plan: On how many slots, of what size.
+        tasks: By name.
+        datasets: By the task's name.
+        replay: What runs hear whose signals are ``replay``.
+        record: Takes what a run's schedule heard, as JSON lines, before the epoch's result.
 
     Raises:
         Exception: Whatever ``jobs`` raised; the workers are stopped first.
@@ -126,12 +139,13 @@ def execute(
             tasks=dict(tasks),
             descriptions={name: data.describe() for name, data in datasets.items()},
             splits=splits,
+            replay=list(replay),
             num_threads=max(1, int(plan.cpus_per_trial)),
             gpu_fraction=plan.gpus_per_trial,
         ),
         {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
     )
-    driver, interrupt = _Driver(jobs), _Interrupt()
+    driver, interrupt = _Driver(jobs, record), _Interrupt()
     storage = tempfile.mkdtemp(prefix="tune-adaptive-")
     try:
         tuner = tune.Tuner(
@@ -164,8 +178,9 @@ def execute(
 class _Driver:
     """Passes Ray's calls on to the jobs; what they raise ends the search, not a trial."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, record: Callable[[RunSpec, str], None]) -> None:
         self._jobs = jobs
+        self._record = record
         self._runs: dict[str, RunSpec] = {}  # under way, by Ray's trial id
         self.error: BaseException | None = None
 
@@ -187,6 +202,7 @@ class _Driver:
                 self._jobs.failed(run, result["failure"])
                 status = "failed"
             else:
+                self._record(run, result["signals"])
                 status = self._jobs.heard(run, EpochResult.from_dict(json.loads(result["epoch"])))
             if status is not None:
                 del self._runs[trial_id]

@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,8 @@ import ray
 import torch
 from ray import ObjectRef, tune
 
-from tune_adaptive.runs import EpochResult, RunSpec
+from tune_adaptive.runs import EpochResult, RunSpec, Signal
+from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.training import Material, Split, train
@@ -26,6 +27,7 @@ class Worker(tune.Trainable):
         tasks: Mapping[str, Task],
         descriptions: Mapping[str, Description],
         splits: Mapping[str, tuple[ObjectRef, ObjectRef, ObjectRef]],
+        replay: Sequence[Signal],
         num_threads: int,
         gpu_fraction: float,
     ) -> None:
@@ -37,12 +39,14 @@ class Worker(tune.Trainable):
             descriptions: By the task's name.
             splits: By the task's name, references to (train, validation, test); test is
                 fetched only at the end of a run that opens it.
+            replay: What runs hear whose signals are ``replay``.
             num_threads: CPU threads torch may use.
             gpu_fraction: Share of the GPU this process may fill; 0 trains on the CPU.
         """
         torch.set_num_threads(num_threads)
         self._device = claim_device(gpu_fraction)
         self._tasks, self._descriptions, self._splits = tasks, descriptions, splits
+        self._replay = replay
         self._materials: dict[str, Material] = {}
         self.reset_config(config)
 
@@ -50,6 +54,7 @@ class Worker(tune.Trainable):
         """Take the next run; the process stays."""
         self._run = RunSpec.from_dict(new_config["run"])
         self._epochs: Iterator[EpochResult] | None = None
+        self._heard: list[Signal] = []
         return True
 
     def step(self) -> dict[str, Any]:
@@ -57,7 +62,9 @@ class Worker(tune.Trainable):
         try:
             if self._epochs is None:
                 self._epochs = self._start()
-            return {"epoch": json.dumps(asdict(next(self._epochs)))}
+            result = next(self._epochs)
+            signals, self._heard[:] = dump_signals(self._heard), []
+            return {"epoch": json.dumps(asdict(result)), "signals": signals}
         except Exception:
             self._epochs = None
             return {"failure": traceback.format_exc()}
@@ -74,7 +81,13 @@ class Worker(tune.Trainable):
             )
         test = self._splits[run.task][2]
         open_test = (lambda: self._fetch(test)) if run.open_test else None
-        return train(run, self._materials[run.task], open_test)
+        return train(
+            run,
+            self._materials[run.task],
+            open_test,
+            record=self._heard.extend,
+            replay=self._replay,
+        )
 
     def _fetch(self, split: ObjectRef) -> Split:
         examples: Examples = ray.get(split)
