@@ -1,0 +1,38 @@
+"""The examples, by the commands that their own files document."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_trains_by_its_documented_command(path: Path, tmp_path: Path) -> None:
+    [command] = re.findall(r"^    (python \S+)$", path.read_text(encoding="utf-8"), flags=re.M)
+    assert command == f"python examples/{path.name}"
+    (tmp_path / "examples").symlink_to(ROOT / "examples")  # what it writes must not lie here
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, last = re.findall(r"test accuracy (\S+)", done.stdout)
+    assert float(last) > 0.65, "chance is 0.1"
+    assert "progress 1.00" in done.stdout
+    assert [each.name for each in tmp_path.iterdir()] == ["examples"]
+
+
+def test_the_readme_names_every_example() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert EXAMPLES
+    for path in EXAMPLES:
+        assert f"python examples/{path.name}" in readme
