@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.schedules import (
@@ -124,7 +125,7 @@ def train(
     to_input = Standardize(material.description, device)
     meter = UsageMeter(device)
     num_cotenants = meter.num_cotenants()
-    machine = [signal for signal in replay if signal.lr is not None]
+    told = _Told(schedule, meter, replay)
     trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
     num_steps = num_examples = 0
 
@@ -134,8 +135,6 @@ def train(
         start = time.perf_counter()
         asked_s = 0.0  # validation that the schedule asked for inside the epoch
         losses: list[Tensor] = []
-        grad_norms: list[Tensor] = []
-        heard: list[Signal] = []
         trace: list[tuple[int, float]] = []
         permutation = torch.randperm(
             len(material.train), generator=order, pin_memory=device.type == "cuda"
@@ -148,38 +147,25 @@ def train(
             with autocast(device, run.precision):
                 loss = cross_entropy(model(x), y)
             loss.backward()
+            grad_norm = val_loss_asked = None
             if listener is not None and listener.wants_grad_norm:
                 grads = [p.grad for p in model.parameters() if p.grad is not None]
-                grad_norms.append(nn.utils.get_total_norm(grads))
+                grad_norm = nn.utils.get_total_norm(grads)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.detach())
-            seconds = val_loss_asked = None
-            load = meter.load()
-            if machine:
-                told = machine[min(num_steps, len(machine) - 1)]
-                seconds, load = told.seconds, told.load
-            if listener is not None:
-                if listener.val_interval and (num_steps + 1) % listener.val_interval == 0:
-                    asked = time.perf_counter()
-                    set_mode(optimizer, training=False)
-                    val_loss_asked, _ = evaluate(
-                        model, material.validation, to_input, run.precision
-                    )
-                    model.train()
-                    set_mode(optimizer, training=True)
-                    asked_s += time.perf_counter() - asked
-                listener.observe(
-                    loss=losses[-1],
-                    seconds=seconds,
-                    grad_norm=grad_norms[-1] if grad_norms else None,
-                    val_loss=val_loss_asked,
-                    load=load,
-                )
-            schedule.step()
-            if listener is not None:
-                seconds = listener.step_s
-            heard.append(Signal(num_steps, lr, seconds=seconds, val_loss=val_loss_asked, load=load))
+            if (
+                listener is not None
+                and listener.val_interval
+                and (num_steps + 1) % listener.val_interval == 0
+            ):
+                asked = time.perf_counter()
+                set_mode(optimizer, training=False)
+                val_loss_asked, _ = evaluate(model, material.validation, to_input, run.precision)
+                model.train()
+                set_mode(optimizer, training=True)
+                asked_s += time.perf_counter() - asked
+            told.step(num_steps, lr, losses[-1], grad_norm, val_loss_asked)
             num_steps += 1
             num_examples += len(batch)
             if listener is not None and (listener.finished or listener.diverged):
@@ -198,10 +184,10 @@ def train(
                 progress = listener.progress
             usage = meter.read()
             if listener is not None and listener.val_interval is None:
-                listener.observe(val_loss=val_loss)
-                heard.append(Signal(num_steps, val_loss=val_loss))
+                told.val_loss(num_steps, val_loss)
+            signals = told.take(losses_read)
             if record is not None:
-                record(_filled_in(heard, losses_read, floats(grad_norms)))
+                record(signals)
             ended = diverged or progress >= 1.0 or epoch == run.num_epochs
             if ended:
                 num_cotenants = meter.num_cotenants()
@@ -238,15 +224,53 @@ def train(
         num_cotenants = None  # counting them is slow: at the start and at the end
 
 
-def _filled_in(heard: list[Signal], losses: list[float], grad_norms: list[float]) -> list[Signal]:
-    """Return the signals of an epoch with what was read from the device at its end."""
-    loss, grad_norm = iter(losses), iter(grad_norms)
-    return [
-        signal
-        if signal.lr is None
-        else replace(signal, loss=next(loss), grad_norm=next(grad_norm, None))
-        for signal in heard
-    ]
+class _Told:
+    """Tells a run's schedule what happened, steps it, and keeps what it was told."""
+
+    def __init__(self, schedule: LRScheduler, meter: UsageMeter, replay: Sequence[Signal]) -> None:
+        self._schedule = schedule
+        self._listener = schedule if isinstance(schedule, ListeningLR) else None
+        self._meter = meter
+        self._replayed = [signal for signal in replay if signal.lr is not None]
+        self._signals: list[Signal] = []
+        self._grad_norms: list[Tensor] = []
+
+    def step(
+        self, step: int, lr: float, loss: Tensor, grad_norm: Tensor | None, val_loss: float | None
+    ) -> None:
+        """Tell of the optimizer step that ended; its tensors stay on their device unread."""
+        seconds, load = None, self._meter.load()
+        if self._replayed:
+            same = self._replayed[min(step, len(self._replayed) - 1)]
+            seconds, load = same.seconds, same.load
+        if self._listener is not None:
+            self._listener.observe(
+                loss, seconds=seconds, grad_norm=grad_norm, val_loss=val_loss, load=load
+            )
+        self._schedule.step()
+        if self._listener is not None:
+            seconds = self._listener.step_s
+        if grad_norm is not None:
+            self._grad_norms.append(grad_norm)
+        self._signals.append(Signal(step, lr, seconds=seconds, val_loss=val_loss, load=load))
+
+    def val_loss(self, step: int, val_loss: float) -> None:
+        """Tell of a validation between two steps."""
+        if self._listener is not None:
+            self._listener.observe(val_loss=val_loss)
+        self._signals.append(Signal(step, val_loss=val_loss))
+
+    def take(self, losses: Sequence[float]) -> list[Signal]:
+        """Return what was told since the last call, with the losses of its steps."""
+        loss, grad_norm = iter(losses), iter(floats(self._grad_norms))
+        signals = [
+            signal
+            if signal.lr is None
+            else replace(signal, loss=next(loss), grad_norm=next(grad_norm, None))
+            for signal in self._signals
+        ]
+        self._signals, self._grad_norms = [], []
+        return signals
 
 
 @torch.inference_mode()
