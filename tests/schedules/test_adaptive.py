@@ -417,3 +417,12 @@ def test_the_rate_never_rises_after_the_hold() -> None:
     schedule = schedule_of(100, hold=0.0, complexity_weight=0, feedback_interval=1)
     lrs = [advance(schedule, loss=10.0 - t % 7) for t in range(100)]
     assert all(later <= earlier for earlier, later in pairwise(lrs))
+
+
+@pytest.mark.parametrize(("base", "highest"), [(1e-5, 1e-3), (1e-3, 1e-2), (3e-2, 3e-2)])
+def test_with_adam_it_probes_to_a_hundredth_and_no_further(base: float, highest: float) -> None:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=base)
+    schedule = AdaptiveLR(optimizer, 10_000, feedback_interval=1, timer=None)
+    for _ in range(100):
+        advance(schedule, loss=1.0)
+    assert schedule.get_last_lr() == pytest.approx([highest])

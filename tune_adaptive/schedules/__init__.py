@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.schedules import baselines, documented, rivals
-from tune_adaptive.schedules.adaptive import AdaptiveLR
+from tune_adaptive.schedules.adaptive import AdaptiveLR, highest_lr
 from tune_adaptive.schedules.horizon import Horizon
 from tune_adaptive.schedules.listening import ListeningLR
 from tune_adaptive.schedules.rivals import build_optimizer, is_installed, set_mode
@@ -53,7 +53,8 @@ def adaptive(
         resource_weight: 0 plans in steps, 1 in time.
         hold: Fraction of the budget held whatever the complexity, in [0, 0.9].
         min_lr_ratio: min_lr / base, in [0, 1].
-        max_lr_ratio: max_lr / base, >= 1.
+        max_lr_ratio: The most that max_lr / base may be, >= 1; see
+            :func:`~tune_adaptive.schedules.adaptive.highest_lr`.
         feedback: Whether training feedback moves the level.
         feedback_interval_frac: Steps between looks as a fraction of T (at least 5 steps).
         feedback_factor: Step of the level, in (0, 0.5).
@@ -68,7 +69,7 @@ def adaptive(
         resource_weight=resource_weight,
         hold=hold,
         min_lr=[min_lr_ratio * base for base in bases],
-        max_lr=[max_lr_ratio * base for base in bases],
+        max_lr=[highest_lr(optimizer, base, max_lr_ratio) for base in bases],
         warmup_steps=horizon.warmup_steps,
         feedback=feedback,
         feedback_interval=max(5, int(feedback_interval_frac * horizon.total_steps)),

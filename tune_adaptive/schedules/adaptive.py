@@ -30,7 +30,9 @@ STATE_VERSION = 2
 """Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
 
 REFERENCE_BATCH_SIZE = 64
-DEFAULT_MAX_LR_RATIO = 100.0
+MAX_LR_RATIO = 100.0
+ADAM_MAX_LR = 1e-2
+"""What probing does not exceed with Adam-like optimizers: the first document's bound."""
 MAX_HOLD = 0.9
 
 
@@ -58,7 +60,8 @@ class AdaptiveLR(ListeningLR):
         hold: Fraction of the budget held at full level whatever C is, in [0, 0.9].
         power: Exponent of the anneal, >= 0; 1 is linear, 0 never anneals.
         min_lr: Lower bound, >= 0; one value or one per param group.
-        max_lr: Upper bound; one value or one per param group; None is 100 * base.
+        max_lr: Upper bound; one value or one per param group; None is
+            :func:`highest_lr` of the base.
         warmup_steps: Steps of linear warm-up, >= 0; no feedback meanwhile.
         feedback: Whether ``m`` moves at all.
         feedback_interval: Steps between looks, >= 1; None is max(5, T // 60).
@@ -414,7 +417,7 @@ class AdaptiveLR(ListeningLR):
         num_groups = len(self.base_lrs)
         minima = _per_group("min_lr", self._min_lr, num_groups)
         maxima = (
-            [DEFAULT_MAX_LR_RATIO * float(lr) * self._base_scale for lr in self.base_lrs]
+            [highest_lr(self.optimizer, float(lr) * self._base_scale) for lr in self.base_lrs]
             if self._max_lr is None
             else _per_group("max_lr", self._max_lr, num_groups)
         )
@@ -426,6 +429,28 @@ class AdaptiveLR(ListeningLR):
             _check("max_lr", max_lr, base <= max_lr < math.inf, f">= lr = {base} and finite")
             groups.append((base, min_lr / base, min_lr, max_lr))
         self._groups = groups
+
+
+def highest_lr(optimizer: Optimizer, base: float, ratio: float = MAX_LR_RATIO) -> float:
+    """Return how high to probe from ``base``: min(ratio * base, max(base, 1e-2)).
+
+    For SGD, whose learning rates know no such common bound, it is ratio * base. Above 1e-2
+    Adam's updates kill units within a few steps, before a harmed loss can say so.
+
+    Args:
+        optimizer: What is scheduled.
+        base: Base learning rate, > 0.
+        ratio: >= 1.
+
+    Example:
+        >>> import torch
+        >>> adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+        >>> [highest_lr(adam, base) for base in (1e-5, 1e-3, 1e-1)]
+        [0.001, 0.01, 0.1]
+    """
+    if isinstance(optimizer, SGD):
+        return ratio * base
+    return min(ratio * base, max(base, ADAM_MAX_LR))
 
 
 def _check(name: str, value: float, ok: bool, allowed: str) -> None:
