@@ -255,6 +255,13 @@ def test_a_gradient_spike_lowers_after_the_hold() -> None:
     assert schedule.multiplier == pytest.approx(0.8)
 
 
+def test_a_norm_that_is_no_number_hides_no_spike() -> None:
+    schedule = schedule_of(100, hold=0.0, complexity_weight=0, feedback_interval=2)
+    for norm in (1.0, 1.0, math.nan, 11.0):
+        advance(schedule, grad_norm=norm)
+    assert schedule.multiplier == pytest.approx(0.8)
+
+
 def test_three_nonfinite_windows_diverge() -> None:
     schedule = schedule_of(100, feedback_interval=2)
     for t in range(1, 7):

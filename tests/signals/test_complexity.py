@@ -1,13 +1,11 @@
-"""Complexity and resource use."""
+"""Complexity of a dataset."""
 
 import math
 
 import numpy as np
 import pytest
-import torch
 
 from tune_adaptive.signals.complexity import measure_complexity
-from tune_adaptive.signals.resources import UsageMeter
 
 
 @pytest.mark.parametrize(
@@ -30,11 +28,3 @@ def test_complexity_is_the_mean_of_two_logs(
 def test_label_entropy_is_in_nats() -> None:
     assert measure_complexity(np.array([0, 0, 1, 1]), 9).label_entropy == pytest.approx(math.log(2))
     assert measure_complexity(np.array([3, 3]), 9).label_entropy == 0
-
-
-def test_what_the_cpu_cannot_say_of_a_gpu_is_none() -> None:
-    usage = UsageMeter(torch.device("cpu")).read()
-    assert usage.gpu_util is None
-    assert usage.gpu_mem_bytes is None
-    assert usage.rss_bytes is not None
-    assert usage.rss_bytes > 0
