@@ -76,6 +76,33 @@ def test_chained_to_a_warm_up_it_starts_low(ours_first: bool) -> None:
     assert walk(chain, 10) == pytest.approx([BASE * anneal(t) * warm[t] for t in range(10)])
 
 
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_chained_to_one_that_ends_at_zero_it_stays_there(ours_first: bool) -> None:
+    optimizer = sgd()
+    build = [
+        lambda: LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=4),
+        lambda: AdaptiveLR(optimizer, 10, **PLAIN),
+    ]
+    chain = ChainedScheduler([make() for make in (reversed(build) if ours_first else build)])
+    fades = [1.0, 0.75, 0.5, 0.25, *[0.0] * 6]
+    assert walk(chain, 10) == pytest.approx([BASE * anneal(t) * fades[t] for t in range(10)])
+
+
+def test_a_rate_set_by_hand_is_kept_as_a_factor() -> None:
+    schedule = AdaptiveLR(sgd(), 10, **PLAIN)
+    lrs = []
+    for t in range(10):
+        if t in (2, 4, 6):  # halved, frozen, let go again
+            factor = {2: 0.5, 4: 0.0, 6: 0.25}[t]
+            schedule.optimizer.param_groups[0]["lr"] = BASE * anneal(t) * factor
+        lrs += walk(schedule, 1)
+    factors = [1, 1, 0.5, 0.5, 0, 0, 0.25, 0.25, 0.25, 0.25]
+    before = BASE * anneal(6) * 0.25 / (BASE * anneal(7))  # of the rate that comes next
+    expected = [BASE * anneal(t) * factor for t, factor in enumerate(factors)]
+    expected[7:] = [BASE * anneal(t) * before for t in (7, 8, 9)]
+    assert lrs == pytest.approx(expected)
+
+
 def test_a_chain_is_restored_with_its_optimizer_in_either_order() -> None:
     def chain() -> ChainedScheduler:
         optimizer = sgd()

@@ -378,17 +378,20 @@ class AdaptiveLR(ListeningLR):
                 lrs[i] = present.clone()
                 continue
             if present is not written[i] or self._factors[i] != 1.0:
-                lrs[i] *= self._factor(i, present)
+                lrs[i] *= self._factor(i, present, float(lrs[i]))
             group["lr"] = lrs[i]
         self._written = self._last_lr = lrs
         self._stale = None
 
-    def _factor(self, i: int, present: float) -> float:
+    def _factor(self, i: int, present: float, own: float) -> float:
         """Return what others made of the rate that this schedule wrote into group ``i``."""
         before = float(self._written[i])
-        is_stale = self._stale is not None and present == self._stale[i]
-        if before > 0 < present and not is_stale:
+        if self._stale is not None and present == self._stale[i]:
+            pass  # the optimizer was not restored with this schedule: nobody changed it
+        elif before > 0:
             self._factors[i] *= present / before
+        elif present > 0 and own > 0:  # somebody had set it to 0, and now lets it go on
+            self._factors[i] = present / own
         return self._factors[i]
 
     def _lrs_in_groups(self) -> list[float | Tensor]:

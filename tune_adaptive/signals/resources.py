@@ -99,9 +99,7 @@ class UsageMeter:
         """
         if self._uuid is None:
             return None
-        if self._gpus is None:
-            self._gpus = Gpus()
-        pids = self._gpus.pids(self._uuid)
+        pids = (self._gpus or _these_gpus()).pids(self._uuid)
         if pids is None or os.getpid() not in pids:
             return None
         parent = self._process.parent()
@@ -132,6 +130,11 @@ class UsageMeter:
 def this_node() -> Node:
     """Return this process's view of its node."""
     return Node()
+
+
+@cache
+def _these_gpus() -> Gpus:
+    return Gpus()
 
 
 def _uuid_of(device: torch.device) -> str | None:
