@@ -31,7 +31,7 @@ from tune_adaptive.stats import mean_interval
 from tune_adaptive.tasks import TASKS
 from tune_adaptive.training import Material, Split, Standardize, evaluate, train
 
-NUM_PAIRS = 60
+NUM_PAIRS = 200
 SEED = 0
 
 
