@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import StepLR
 from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.schedules import SCHEDULES, AdaptiveLR, Horizon, build_optimizer
 from tune_adaptive.signals.resources import UsageMeter
+from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.stats import mean_interval
 from tune_adaptive.tasks import TASKS
 from tune_adaptive.training import Material, Split, Standardize, evaluate, train
@@ -68,6 +69,8 @@ def ours(material: Material) -> Iterator[None]:
     run = RunSpec("", "final", material.task.name, configuration, SEED, 2 * NUM_PAIRS)
     heard: list[Signal] = []
     for _ in train(run, material, record=heard.extend):
+        dump_signals(heard)  # as a worker does
+        heard.clear()
         yield
 
 

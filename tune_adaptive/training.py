@@ -303,7 +303,7 @@ class Standardize:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return the context of a forward pass in ``precision`` (``fp32`` or ``bf16``)."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
