@@ -26,11 +26,12 @@ from torch.optim.lr_scheduler import StepLR
 
 from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.schedules import SCHEDULES, AdaptiveLR, Horizon, build_optimizer
-from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.signals.replay import dump_signals
+from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.stats import mean_interval
-from tune_adaptive.tasks import TASKS
-from tune_adaptive.training import Material, Split, Standardize, evaluate, train
+from tune_adaptive.tasks import make_task
+from tune_adaptive.tasks.feed import Split, make_feed
+from tune_adaptive.training import Material, evaluate, train
 
 NUM_PAIRS = 200
 SEED = 0
@@ -43,13 +44,15 @@ def bare(material: Material) -> Iterator[None]:
     model = material.task.build(material.description).to(memory_format=torch.channels_last)
     optimizer = build_optimizer("step", model.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = StepLR(optimizer, step_size=10**6)
-    to_input = Standardize(material.description, material.device)
+    mean = torch.tensor(material.description.mean).view(1, -1, 1, 1)
+    std = torch.tensor(material.description.std).view(1, -1, 1, 1)
+    feed = make_feed(material.description, "none", material.device, SEED)
     model.train()
     while True:
         losses = []
         permutation = torch.randperm(len(material.train), generator=order)
         for batch in permutation.split(material.task.batch_size):
-            x, y = to_input(material.train.x[batch]), material.train.y[batch]
+            x, y = (material.train.x[batch] - mean).div_(std), material.train.y[batch]
             loss = cross_entropy(model(x), y)
             loss.backward()
             optimizer.step()
@@ -57,7 +60,7 @@ def bare(material: Material) -> Iterator[None]:
             schedule.step()
             losses.append(loss.detach())
         float(torch.stack(losses).mean())
-        evaluate(model, material.validation, to_input, "fp32")
+        evaluate(model, material.task, feed, material.validation, "fp32")
         model.train()
         yield
 
@@ -123,7 +126,7 @@ def main() -> None:
     """Print the tables."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    task = TASKS["fashion_mnist_mini/cnn"]
+    task = make_task("fashion_mnist_mini/cnn")
     data = task.load()
     validation = Split.of(data.validation, cpu)
     one = Split(validation.x[:1], validation.y[:1])

@@ -15,8 +15,9 @@ from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
 from tune_adaptive.spaces import default_space_dir, load_space
 from tune_adaptive.stats import mean_interval
-from tune_adaptive.tasks import TASKS
-from tune_adaptive.training import Material, Split, calibrate, train
+from tune_adaptive.tasks import make_task
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import Material, calibrate, train
 
 TASK = "fashion_mnist_mini/cnn"
 NUM_EPOCHS = 8
@@ -29,7 +30,7 @@ def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    task = TASKS[TASK]
+    task = make_task(TASK)
     data = task.load()
     material = Material(
         task, data.describe(), Split.of(data.train, cpu), Split.of(data.validation, cpu)

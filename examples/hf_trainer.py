@@ -23,7 +23,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from tune_adaptive import TASKS, AdaptiveLR, measure_complexity
+from tune_adaptive import AdaptiveLR, make_task, measure_complexity
 from tune_adaptive.tasks.data import Examples
 
 NUM_EPOCHS = 3
@@ -84,7 +84,7 @@ class Images(Dataset[dict[str, torch.Tensor]]):
 def main() -> None:
     """Train a small vision transformer on 5,000 FashionMNIST images, print its accuracy."""
     torch.manual_seed(0)
-    data = TASKS["fashion_mnist_mini/cnn"].load()
+    data = make_task("fashion_mnist_mini/cnn").load()
     model = ViTForImageClassification(
         ViTConfig(
             image_size=28,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tune_adaptive import TASKS, AdaptiveLR, measure_complexity
+from tune_adaptive import AdaptiveLR, make_task, measure_complexity
 from tune_adaptive.tasks.data import Examples
 
 NUM_EPOCHS = 3
@@ -74,7 +74,7 @@ def loader(examples: Examples, *, shuffle: bool = False) -> DataLoader[tuple[Ten
 def main() -> None:
     """Train on 5,000 FashionMNIST images and print the test accuracy."""
     lightning.seed_everything(0, verbose=False)
-    data = TASKS["fashion_mnist_mini/cnn"].load()
+    data = make_task("fashion_mnist_mini/cnn").load()
     module = Classifier(measure_complexity(data.train.y, num_features=28 * 28).value)
     trainer = lightning.Trainer(
         max_epochs=NUM_EPOCHS,

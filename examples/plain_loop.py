@@ -8,7 +8,7 @@ It trains a small model on real images, in seconds on a CPU.
 import torch
 from torch import Tensor, nn
 
-from tune_adaptive import TASKS, AdaptiveLR, measure_complexity
+from tune_adaptive import AdaptiveLR, make_task, measure_complexity
 from tune_adaptive.tasks.data import Examples
 
 NUM_EPOCHS = 3
@@ -24,7 +24,7 @@ def as_tensors(examples: Examples) -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Train a small network on 5,000 FashionMNIST images and print its test accuracy."""
     torch.manual_seed(0)
-    data = TASKS["fashion_mnist_mini/cnn"].load()
+    data = make_task("fashion_mnist_mini/cnn").load()
     x, y = as_tensors(data.train)
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 13 * 13, 10)

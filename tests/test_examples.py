@@ -1,15 +1,17 @@
 """The examples, by the commands that their own files document."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted(set((ROOT / "examples").glob("*.py")) - {ROOT / "examples" / "tabular.py"})
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -29,6 +31,20 @@ def test_an_example_trains_by_its_documented_command(path: Path, tmp_path: Path)
     assert float(last) > 0.65, "chance is 0.1"
     assert "progress 1.00" in done.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["examples"]
+
+
+def test_a_table_of_ones_own_is_searched_by_its_documented_command(
+    search: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "examples" / "tabular.py").read_text(encoding="utf-8")
+    [command] = re.findall(r"^    python -m tune_adaptive.search (.+)$", text, flags=re.M)
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(ROOT)
+    assert search(*shlex.split(command), "--results-dir", str(tmp_path), "--name", "fair") == 0
+    verdict = json.loads((tmp_path / "fair" / "verdict.json").read_text(encoding="utf-8"))
+    for arm in verdict["tasks"]["fair/mlp"]["arms"]:
+        assert arm["test_accuracy"]["mean"] > 0.68, "the larger class alone is 0.678"
+    assert (tmp_path / "fair" / "best" / "fair-mlp" / "adaptive.toml").is_file()
 
 
 def test_the_readme_names_every_example() -> None:

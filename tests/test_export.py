@@ -75,7 +75,7 @@ def edited(best: Path, folder: Path, pattern: str, new: str) -> Path:
         (r"^gamma = .*", "gamma = 7.0", r"step.toml: gamma = 7.0: must be in \[0.05, 0.9\]"),
         (r"^gamma = .*", "gama = 0.5", "did you mean 'gamma'"),
         (r"^lr = .*", "lr = nan", "lr = nan: must be in"),
-        (r"^format = 1", "format = 2", "format 2; this reads 1"),
+        (r"^format = 2", "format = 1", "format 1; this reads 2"),
         (r"^lr = .*", 'lr = "abc"', "not an exported schedule: ValueError"),
         (r"^warmup_frac = .*", "", "warmup_frac is missing"),
         (r"^value = .*", "value = 7.0", r"complexity.value = 7.0: must be in \[0, 1\]"),

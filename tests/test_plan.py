@@ -29,7 +29,7 @@ def test_costs_are_counted_in_full_runs() -> None:
     assert made.estimated_s() == pytest.approx((1 + 4 + 2) * 3 * 0.1 / 2)
 
 
-@pytest.mark.parametrize("text", ["", "format = 9", "not toml [", "format = 1\ntasks = []"])
+@pytest.mark.parametrize("text", ["", "format = 9", "not toml [", "format = 2\ntasks = []"])
 def test_what_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.toml").write_text(text)
     with pytest.raises(InputError):

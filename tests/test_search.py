@@ -176,7 +176,7 @@ def test_the_plan_is_shown_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "fashion_mnist_mini/cn"], "did you mean 'fashion_mnist_mini/cnn'?"),
+        (["--task", "fashion_mnist_mini/cn"], "did you mean 'cnn'?"),
         (["--schedule", "adaptve"], "unknown schedule 'adaptve'; did you mean 'adaptive'?"),
         (["--schedule", "step", "--schedule", "step"], "schedule 'step' is given twice"),
         (["--precision", "fp23"], "--precision must be one of auto, fp32, bf16"),
@@ -206,6 +206,18 @@ def test_the_plan_is_shown_and_nothing_is_written(
         (["--name", "x\n"], "must be 1 to 64"),
         (["--epochs", "many"], "Invalid value for '--epochs'"),
         (["--epoch", "3"], "No such option: --epoch"),
+        (["--task", "imdb/cnn"], "imdb is text and cnn takes image"),
+        (["--stem", "resnet"], "--stem must be one of cifar, imagenet"),
+        (["--augment", "standart"], "did you mean 'standard'?"),
+        (["--optimizer", "sdg"], "did you mean 'sgd'?"),
+        (["--train-size", "0"], "--train-size must be >= 1, got 0"),
+        (["--train-size", "9999"], "--train-size 9999: there are 5000 training examples"),
+        (["--clip-norm", "nan"], "--clip-norm must be > 0, got nan"),
+        (
+            ["--task", "mnist/cnn", "--data-dir", "no/such"],
+            "--data-dir no/such: has no folder mnist",
+        ),
+        (["--task", "no_such.module:task"], "No module named 'no_such'"),
         (["--space", "no/such/folder"], "there is no such file"),
     ],
 )

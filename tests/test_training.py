@@ -17,7 +17,8 @@ from tune_adaptive.schedules.simulate import replay
 from tune_adaptive.signals.replay import dump_signals, read_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset, Description, Examples
-from tune_adaptive.training import Calibration, Material, Split, calibrate, train
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import Calibration, Material, calibrate, train
 
 CPU = torch.device("cpu")
 NUM_TRAIN, BATCH = 100, 16
@@ -39,7 +40,7 @@ def linear(data: Description) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, data.num_classes))
 
 
-TASK = Task("tiny/linear", load=tiny_data, build=linear, batch_size=BATCH, num_epochs=3)
+TASK = Task("tiny/linear", data=tiny_data, build=linear, batch_size=BATCH, num_epochs=3)
 
 
 @pytest.fixture

@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     from tune_adaptive.best import BestSchedule, load_schedule
     from tune_adaptive.schedules import SCHEDULES, AdaptiveLR
     from tune_adaptive.signals.complexity import measure_complexity
-    from tune_adaptive.tasks import TASKS, Task
+    from tune_adaptive.tasks import TASKS, Dataset, Description, Examples, Task, make_task
 
 __all__ = [
     "SCHEDULES",
     "TASKS",
     "AdaptiveLR",
     "BestSchedule",
+    "Dataset",
+    "Description",
+    "Examples",
     "Task",
     "load_schedule",
+    "make_task",
     "measure_complexity",
 ]
 
@@ -27,8 +31,12 @@ _HOMES = {
     "TASKS": "tune_adaptive.tasks",
     "AdaptiveLR": "tune_adaptive.schedules",
     "BestSchedule": "tune_adaptive.best",
+    "Dataset": "tune_adaptive.tasks",
+    "Description": "tune_adaptive.tasks",
+    "Examples": "tune_adaptive.tasks",
     "Task": "tune_adaptive.tasks",
     "load_schedule": "tune_adaptive.best",
+    "make_task": "tune_adaptive.tasks",
     "measure_complexity": "tune_adaptive.signals.complexity",
 }
 

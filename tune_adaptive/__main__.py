@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-COMMANDS = ("search", "report", "export")
+COMMANDS = ("search", "report", "export", "prefetch", "schedules")
 
 
 def main() -> None:
@@ -13,7 +13,8 @@ def main() -> None:
         print(f"usage: tune-adaptive {{{'|'.join(COMMANDS)}}} [--help]", file=sys.stderr)
         sys.exit(0 if command in ("-h", "--help") else 2)
     sys.argv = [f"tune-adaptive {command}", *sys.argv[2:]]
-    runpy.run_module(f"tune_adaptive.{command}", run_name="__main__", alter_sys=True)
+    module = f"tune_adaptive.{command}"  # for a package, runpy runs its __main__
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_adaptive.errors import InputError
-from tune_adaptive.runs import RECIPE_NAMES, Configuration, Value
-from tune_adaptive.spaces import SpaceError, did_you_mean, space_from_dict
+from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.runs import OPTIMIZER_NAMES, RECIPE_NAMES, Configuration, Value
+from tune_adaptive.spaces import SpaceError, space_from_dict
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files that ``export`` writes and ``load_schedule`` reads."""
 
 
@@ -33,12 +33,14 @@ class BestSchedule:
         task: The task it was tuned on.
         configuration: Recipe and schedule parameters.
         complexity: C of the data it was tuned on, in [0, 1].
+        optimizer_name: What it was tuned with, ``adam``, ``adamw`` or ``sgd``; a rival has its own.
         provenance: Where it came from, and what it reached.
     """
 
     task: str
     configuration: Configuration
     complexity: float
+    optimizer_name: str
     provenance: Mapping[str, Any]
 
     @property
@@ -52,11 +54,15 @@ class BestSchedule:
         return self.configuration.recipe.weight_decay
 
     def optimizer(self, parameters: "Iterable[Parameter]") -> "Optimizer":
-        """Build the optimizer it was tuned with: AdamW, or the rival's own, ready to train."""
+        """Build the optimizer it was tuned with: the task's, or the rival's own, ready to train."""
         from tune_adaptive.schedules import build_optimizer, set_mode
 
         optimizer = build_optimizer(
-            self.configuration.schedule, parameters, lr=self.lr, weight_decay=self.weight_decay
+            self.configuration.schedule,
+            parameters,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            optimizer=self.optimizer_name,
         )
         set_mode(optimizer, training=True)
         return optimizer
@@ -120,6 +126,7 @@ def load_schedule(path: str | Path) -> BestSchedule:
             task=document["task"],
             configuration=Configuration.from_values(document["schedule"], values),
             complexity=float(document["complexity"]["value"]),
+            optimizer_name=document["optimizer"],
             provenance=dict(document["provenance"]),
         )
     except InputError:
@@ -128,6 +135,10 @@ def load_schedule(path: str | Path) -> BestSchedule:
         raise InputError(f"{path}: not an exported schedule: {error!r}") from error
     outside = space.violations(values)
     outside += [f"{name} is missing" for name in RECIPE_NAMES if name not in values]
+    if best.optimizer_name not in OPTIMIZER_NAMES:
+        outside.append(
+            f"optimizer = {best.optimizer_name!r}: must be one of {', '.join(OPTIMIZER_NAMES)}"
+        )
     if not 0 <= best.complexity <= 1:
         outside.append(f"complexity.value = {best.complexity!r}: must be in [0, 1]")
     if outside:

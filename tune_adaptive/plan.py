@@ -13,7 +13,7 @@ from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Stage
 from tune_adaptive.signals.complexity import Complexity
 
-FORMAT = 1
+FORMAT = 2
 
 FIRST_SEED: dict[Stage, int] = {"search": 0, "select": 100_000, "final": 200_000}
 """Where each stage's seeds begin, so that no two stages share one."""
@@ -35,6 +35,10 @@ class TaskPlan:
         num_validation: Size of the validation split.
         num_test: Size of the test split.
         batch_size: Examples per optimizer step.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        augment: Of images: ``none``, ``standard`` or ``document``.
+        clip_norm: Gradients of a larger norm are scaled down to it; infinity leaves them.
+        notes: What else was decided: where the data are from, a model's stem or checkpoint.
         data_sha256: Hash of the three splits.
         complexity: C and what it was made of.
         precision: ``fp32`` or ``bf16``.
@@ -49,6 +53,10 @@ class TaskPlan:
     num_validation: int
     num_test: int
     batch_size: int
+    optimizer: str
+    augment: str
+    clip_norm: float
+    notes: Mapping[str, str | int | float]
     data_sha256: str
     complexity: Complexity
     precision: str

@@ -9,19 +9,28 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import torch
 
-from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
 from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.runs import Configuration, Recipe, Signal, Value
-from tune_adaptive.schedules import SCHEDULES, Horizon, build_optimizer, is_installed
+from tune_adaptive.schedules import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Horizon,
+    build_optimizer,
+    is_installed,
+)
 from tune_adaptive.signals.replay import read_signals
-from tune_adaptive.spaces import SearchSpace, SpaceError, did_you_mean, load_space
-from tune_adaptive.tasks import TASKS, Task
-from tune_adaptive.tasks.data import Dataset
-from tune_adaptive.training import Material, Split, calibrate
+from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
+from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, unknown_task
+from tune_adaptive.tasks.datasets import Augment
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.tasks.vision import Stem
+from tune_adaptive.training import Material, calibrate
 
 NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
@@ -32,8 +41,9 @@ class Request:
     """What a person asked for; the command line's options in their own words.
 
     Attributes:
-        tasks: Names of tasks.
+        tasks: Names of tasks: ``dataset/model`` or ``package.module:variable``.
         schedules: Names of schedules.
+        options: What is asked of every task.
         space_dir: Folder of the search spaces.
         results_dir: Folder of the experiments.
         name: The experiment's name; None makes one of the date.
@@ -56,6 +66,7 @@ class Request:
     tasks: tuple[str, ...]
     schedules: tuple[str, ...]
     space_dir: Path
+    options: TaskOptions = TaskOptions()  # noqa: RUF009 (frozen)
     results_dir: Path = Path("results")
     name: str | None = None
     num_epochs: int | None = None
@@ -94,13 +105,13 @@ def prepare(request: Request) -> Experiment:
     """
     _check_request(request)
     folder = _folder(request)
-    spaces = _load_spaces(request)
+    tasks = _make_tasks(request)
+    spaces = _load_spaces(request, tasks)
     signals, _, recording = request.signals.partition(":")
     replay = read_signals(Path(recording).expanduser()) if signals == "replay" else []
     num_gpus, gpus_per_trial, device = _gpus(request)
     num_cpus = _num_cpus()
     cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
-    tasks = {name: TASKS[name] for name in request.tasks}
     datasets = {name: task.load() for name, task in tasks.items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(cpus_per_trial)))
@@ -146,16 +157,16 @@ def prepare(request: Request) -> Experiment:
 
 
 def _check_request(request: Request) -> None:
-    problems = []
-    for what, names, known in (
-        ("task", request.tasks, TASKS),
-        ("schedule", request.schedules, SCHEDULES),
-    ):
-        problems += [
-            f"unknown {what} {name!r}{did_you_mean(name, known)}"
-            for name in names
-            if name not in known
-        ]
+    options = request.options
+    problems = [
+        f"--task {name}: {problem}" for name in request.tasks if (problem := unknown_task(name))
+    ]
+    problems += [
+        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+        for name in request.schedules
+        if name not in SCHEDULES
+    ]
+    for what, names in (("task", request.tasks), ("schedule", request.schedules)):
         problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
     for option, value, ok, allowed in (
         (
@@ -201,6 +212,20 @@ def _check_request(request: Request) -> None:
             request.run_time_budget_s is None or 0 < request.run_time_budget_s < math.inf,
             "> 0 seconds and finite",
         ),
+        *(
+            (option, value, value is None or value >= 1, ">= 1")
+            for option, value in (
+                ("--train-size", options.train_size),
+                ("--max-length", options.max_length),
+                ("--batch-size", options.batch_size),
+            )
+        ),
+        (
+            "--clip-norm",
+            options.clip_norm,
+            options.clip_norm is None or options.clip_norm > 0,
+            "> 0",
+        ),
         ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
     ):
         if not ok:
@@ -208,8 +233,11 @@ def _check_request(request: Request) -> None:
     for option, choice, choices in (
         ("--precision", request.precision, ("auto", "fp32", "bf16")),
         ("--signals", request.signals.partition(":")[0], ("live", "steady", "replay")),
+        ("--optimizer", options.optimizer, tuple(OPTIMIZERS)),
+        ("--augment", options.augment, get_args(Augment)),
+        ("--stem", options.stem, get_args(Stem)),
     ):
-        if choice not in choices:
+        if choice is not None and choice not in choices:
             problems.append(
                 f"{option} must be one of {', '.join(choices)}, got {choice!r}"
                 f"{did_you_mean(choice, choices)}"
@@ -258,23 +286,37 @@ def _folder(request: Request) -> Path:
     return folder
 
 
-def _load_spaces(request: Request) -> dict[tuple[str, str], SearchSpace]:
+def _make_tasks(request: Request) -> dict[str, Task]:
+    """Make the tasks, by their own names."""
+    tasks: dict[str, Task] = {}
+    for asked in request.tasks:
+        task = make_task(asked, request.options)
+        if task.name in tasks:
+            raise InputError(f"--task {asked}: there is a task {task.name!r} already")
+        if not all(NAME.fullmatch(part) for part in task.name.split("/", 1)):
+            raise InputError(f"--task {asked}: its name {task.name!r} must be like dataset/model")
+        tasks[task.name] = task
+    return tasks
+
+
+def _load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, str], SearchSpace]:
     """Read the space of every arm; report the problems of all files at once."""
     problems: list[str] = []
     spaces: dict[tuple[str, str], SearchSpace] = {}
     common = asdict(Recipe())
-    for task in request.tasks:
+    for name, task in tasks.items():
         for schedule in request.schedules:
             try:
                 space = load_space(
                     request.space_dir,
                     schedule,
-                    task,
+                    name,
+                    optimizer=task.optimizer,
                     common_defaults=common,
                     schedule_defaults=builder_defaults(schedule),
                 )
-                spaces[task, schedule] = space
-                problems += _unbuildable(space, schedule, request.space_dir)
+                spaces[name, schedule] = space
+                problems += _unbuildable(space, schedule, task.optimizer, request.space_dir)
             except SpaceError as error:
                 problems += error.problems
     if problems:
@@ -282,7 +324,9 @@ def _load_spaces(request: Request) -> dict[tuple[str, str], SearchSpace]:
     return spaces
 
 
-def _unbuildable(space: SearchSpace, schedule: str, directory: Path) -> list[str]:
+def _unbuildable(
+    space: SearchSpace, schedule: str, optimizer_name: str, directory: Path
+) -> list[str]:
     """Build the schedule at each bound of its space; return what it refuses."""
     problems = []
     for values in space.corners():
@@ -294,6 +338,7 @@ def _unbuildable(space: SearchSpace, schedule: str, directory: Path) -> list[str
                 [torch.nn.Parameter(torch.zeros(1))],
                 lr=recipe.lr,
                 weight_decay=recipe.weight_decay,
+                optimizer=optimizer_name,
             )
             horizon = Horizon(1000, warmup_steps=round(1000 * recipe.warmup_frac), timer=None)
             SCHEDULES[schedule](optimizer, horizon, **configuration.parameters)
@@ -381,6 +426,10 @@ def _plan_task(
         num_validation=len(data.validation),
         num_test=len(data.test),
         batch_size=task.batch_size,
+        optimizer=task.optimizer,
+        augment=task.augment,
+        clip_norm=task.clip_norm,
+        notes=dict(task.notes),
         data_sha256=data.sha256(),
         complexity=description.complexity,
         precision=calibration.precision,

@@ -63,11 +63,8 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
             with (signals / f"{run.id}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(lines)
 
-        data_bytes = sum(
-            split.x.nbytes
-            for data in experiment.datasets.values()
-            for split in (data.train, data.validation, data.test)
-        )
+        data_bytes = sum(data.nbytes for data in experiment.datasets.values())
+        data_bytes += sum(task.nbytes for task in experiment.tasks.values())
         with quiet(verbose), closing(Node()) as node:
             node.latest()  # this process is the node's sampler, as long as the experiment runs
             note(record.Opened(at=time.time()))

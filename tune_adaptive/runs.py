@@ -21,7 +21,7 @@ class Recipe:
 
     Attributes:
         lr: Base learning rate, > 0.
-        weight_decay: Decoupled weight decay of AdamW, >= 0.
+        weight_decay: Weight decay, >= 0: decoupled where the optimizer has it so, as AdamW does.
         warmup_frac: Linear warm-up as a fraction of the planned steps, in [0, 1).
     """
 
@@ -51,6 +51,9 @@ class Configuration:
 
 
 RECIPE_NAMES = tuple(Recipe.__dataclass_fields__)
+
+OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
+"""What a task may be trained with."""
 
 
 @dataclass(frozen=True, slots=True)

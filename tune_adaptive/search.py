@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -19,19 +19,51 @@ from tune_adaptive.protocol import run
 from tune_adaptive.report import write_report
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
+from tune_adaptive.tasks import TaskOptions
+from tune_adaptive.tasks.datasets import Augment
+from tune_adaptive.tasks.vision import Stem
 
 WHAT, HOW_MUCH, WHERE, HOW = "What", "How much", "Where", "How"
 
 
 def main(
     task: Annotated[
-        list[str], typer.Option(help="dataset/model; repeatable.", rich_help_panel=WHAT)
+        list[str], typer.Option(help="dataset/model or module:task.", rich_help_panel=WHAT)
     ] = ["fashion_mnist_mini/cnn"],  # noqa: B006
     schedule: Annotated[
         list[str], typer.Option(help="Schedule, or all; repeatable.", rich_help_panel=WHAT)
     ] = ["adaptive", "step", "exponential"],  # noqa: B006
     space: Annotated[
         Path | None, typer.Option(help="Folder of search spaces.", rich_help_panel=WHAT)
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of data sets; else the hub.", rich_help_panel=WHAT),
+    ] = None,
+    model_path: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id of bert's encoder.", rich_help_panel=WHAT),
+    ] = None,
+    train_size: Annotated[
+        int | None, typer.Option(help="Training examples, stratified.", rich_help_panel=WHAT)
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Most tokens of a text.", rich_help_panel=WHAT)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Examples a step.", rich_help_panel=HOW)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adam, adamw or sgd.", rich_help_panel=HOW)
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="none, standard or document.", rich_help_panel=HOW)
+    ] = None,
+    stem: Annotated[
+        str | None, typer.Option(help="resnet18's: cifar or imagenet.", rich_help_panel=HOW)
+    ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Largest gradient norm.", rich_help_panel=HOW)
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Horizon T of every run.", rich_help_panel=HOW_MUCH)
@@ -84,6 +116,17 @@ def main(
         Request(
             tasks=tuple(task),
             schedules=tuple(SCHEDULES) if schedule == ["all"] else tuple(schedule),
+            options=TaskOptions(
+                data_dir=data_dir,
+                model_path=model_path,
+                train_size=train_size,
+                max_length=max_length,
+                batch_size=batch_size,
+                optimizer=optimizer,
+                augment=cast("Augment | None", augment),  # prepare() checks both
+                stem=cast("Stem | None", stem),
+                clip_norm=clip_norm,
+            ),
             space_dir=default_space_dir() if space is None else space,
             results_dir=results_dir,
             name=name,

@@ -20,11 +20,13 @@ arguments of its builder)::
     [for."*/bert".feedback_factor]      # overrides for the tasks that match
     high = 0.3
 
+    [for."*:sgd".feedback_factor]       # or for those with this optimizer
+    high = 0.3
+
     [common.lr]                         # in a schedule's file: overrides of common.toml
     default = 0.01
 """
 
-import difflib
 import hashlib
 import json
 import math
@@ -35,7 +37,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tune_adaptive.errors import InputError
+from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.runs import Value
 
 if TYPE_CHECKING:
@@ -186,6 +188,7 @@ def load_space(
     schedule: str,
     task: str,
     *,
+    optimizer: str = "adamw",
     common_defaults: Mapping[str, Value],
     schedule_defaults: Mapping[str, Value],
 ) -> SearchSpace:
@@ -195,6 +198,7 @@ def load_space(
         directory: Folder of the space files.
         schedule: Name of the schedule.
         task: Name of the task, matched against ``[for."PATTERN"]``.
+        optimizer: Name of its optimizer; patterns match ``task`` and ``task:optimizer``.
         common_defaults: Names that ``common.toml`` may declare, with their defaults.
         schedule_defaults: The same for the schedule's file: its builder's signature.
 
@@ -202,16 +206,17 @@ def load_space(
         SpaceError: With every problem of both files.
     """
     problems: list[str] = []
+    names = (task, f"{task}:{optimizer}")
     own, shared = (_read(directory / f"{name}.toml", problems) for name in (schedule, COMMON))
     parameters: list[Parameter] = []
     if shared is not None:
         moved = (f"{directory / schedule}.toml", (own or {}).get(COMMON, {}))
         path = str(directory / f"{COMMON}.toml")
-        parameters += _parse(shared, path, task, common_defaults, problems, moved)
+        parameters += _parse(shared, path, names, common_defaults, problems, moved)
     if own is not None:
         own = {key: value for key, value in own.items() if key != COMMON}
         path = str(directory / f"{schedule}.toml")
-        parameters += _parse(own, path, task, schedule_defaults, problems)
+        parameters += _parse(own, path, names, schedule_defaults, problems)
     if problems:
         raise SpaceError(problems)
     return SearchSpace(tuple(parameters))
@@ -236,30 +241,24 @@ def space_from_dict(tables: object, source: str) -> SearchSpace:
         name: table.get("default") if isinstance(table, dict) else None
         for name, table in tables.items()
     }
-    parameters = _parse({"parameters": tables}, source, "", names, problems)
+    parameters = _parse({"parameters": tables}, source, (), names, problems)
     if problems:
         raise SpaceError(problems)
     return SearchSpace(tuple(parameters))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` where one of ``known`` is close, else what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(known)}" if known else ""
-
-
 def _parse(
     document: Mapping[str, Any],
     source: str,
-    task: str,
+    names: tuple[str, ...],
     defaults: Mapping[str, Any],
     problems: list[str],
     moved: tuple[str, object] = ("", {}),
 ) -> list[Parameter]:
-    """Build a file's parameters as they apply to ``task``; ``moved`` is (its source, tables)."""
+    """Build a file's parameters as they apply to a task's ``names``.
+
+    ``moved`` is another file's tables that override them, and its name.
+    """
     for key in document:
         if key not in ("parameters", "for"):
             problems.append(
@@ -271,7 +270,7 @@ def _parse(
     # Every override is checked, whether or not it applies to this task.
     sections = _tables(document.get("for", {}), source, "for", problems)
     overrides = [(moved[0], COMMON, True, moved[1])] + [
-        (source, f'for."{pattern}"', fnmatchcase(task, pattern), section)
+        (source, f'for."{pattern}"', any(fnmatchcase(name, pattern) for name in names), section)
         for pattern, section in sections.items()
     ]
     applied = declared
@@ -287,7 +286,7 @@ def _parse(
             applied = {name: applied[name] | tables.get(name, {}) for name in applied}
     if applied == declared or problems:
         return parameters
-    return _parameters(applied, source, f"parameters for {task}", defaults, problems)
+    return _parameters(applied, source, f"parameters for {names[0]}", defaults, problems)
 
 
 def _tables(

@@ -4,6 +4,7 @@ Initialisation and data order depend on the seed only, so runs of different sche
 with the same seed are paired. No device is synchronised inside an epoch.
 """
 
+import itertools
 import math
 import statistics
 import time
@@ -11,10 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
@@ -28,30 +27,10 @@ from tune_adaptive.schedules import (
 from tune_adaptive.schedules.listening import floats
 from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.tasks import Task
-from tune_adaptive.tasks.data import Description, Examples
+from tune_adaptive.tasks.data import Description
+from tune_adaptive.tasks.feed import Feed, Split, make_feed
 
-EVAL_BATCH_SIZE = 1000
 LR_POINTS_PER_EPOCH = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One split as tensors on a device: uint8 images (N, C, H, W), channels_last; classes (N,)."""
-
-    x: Tensor
-    y: Tensor
-
-    @classmethod
-    def of(cls, examples: Examples, device: torch.device) -> "Split":
-        """Copy ``examples`` to ``device`` once, ready for indexing."""
-        x = torch.from_numpy(np.array(examples.x)).permute(0, 3, 1, 2)
-        return cls(
-            x.to(device, memory_format=torch.channels_last),
-            torch.from_numpy(np.array(examples.y)).to(device),
-        )
-
-    def __len__(self) -> int:
-        return len(self.y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +78,17 @@ def train(
     device, steps_per_epoch = material.device, material.steps_per_epoch
     total_steps = run.num_epochs * steps_per_epoch
     recipe = run.configuration.recipe
+    task = material.task
     torch.manual_seed(run.seed)
     order = torch.Generator().manual_seed(run.seed)
-    model = material.task.build(material.description).to(device)
+    model = task.build(material.description).to(device)
     model = model.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(
         run.configuration.schedule,
         model.parameters(),
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
+        optimizer=task.optimizer,
     )
     horizon = Horizon(
         total_steps=total_steps,
@@ -116,13 +97,13 @@ def train(
         timer=time.perf_counter if run.signals == "live" else None,
         time_budget_s=run.time_budget_s,
         steps_per_epoch=steps_per_epoch,
-        batch_size=material.task.batch_size,
+        batch_size=task.batch_size,
     )
     schedule = SCHEDULES[run.configuration.schedule](
         optimizer, horizon, **run.configuration.parameters
     )
     listener = schedule if isinstance(schedule, ListeningLR) else None
-    to_input = Standardize(material.description, device)
+    feed = make_feed(material.description, task.augment, device, run.seed)
     meter = UsageMeter(device)
     num_cotenants = meter.num_cotenants()
     told = _Told(schedule, meter, replay)
@@ -136,21 +117,19 @@ def train(
         asked_s = 0.0  # validation that the schedule asked for inside the epoch
         losses: list[Tensor] = []
         trace: list[tuple[int, float]] = []
-        permutation = torch.randperm(
-            len(material.train), generator=order, pin_memory=device.type == "cuda"
-        ).to(device, non_blocking=True)
-        for batch in permutation.split(material.task.batch_size):
+        for inputs, y in feed.train(material.train, task.batch_size, order):
             lr = float(optimizer.param_groups[0]["lr"])
             if num_steps % trace_every == 0:
                 trace.append((num_steps, lr))
-            x, y = to_input(material.train.x[batch]), material.train.y[batch]
             with autocast(device, run.precision):
-                loss = cross_entropy(model(x), y)
+                loss = task.loss(model(*inputs), y)
             loss.backward()
             grad_norm = val_loss_asked = None
             if listener is not None and listener.wants_grad_norm:
                 grads = [p.grad for p in model.parameters() if p.grad is not None]
                 grad_norm = nn.utils.get_total_norm(grads)
+            if task.clip_norm < math.inf:
+                nn.utils.clip_grad_norm_(model.parameters(), task.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.detach())
@@ -161,13 +140,13 @@ def train(
             ):
                 asked = time.perf_counter()
                 set_mode(optimizer, training=False)
-                val_loss_asked, _ = evaluate(model, material.validation, to_input, run.precision)
+                val_loss_asked, _ = evaluate(model, task, feed, material.validation, run.precision)
                 model.train()
                 set_mode(optimizer, training=True)
                 asked_s += time.perf_counter() - asked
             told.step(num_steps, lr, losses[-1], grad_norm, val_loss_asked)
             num_steps += 1
-            num_examples += len(batch)
+            num_examples += len(y)
             if listener is not None and (listener.finished or listener.diverged):
                 break
         losses_read = torch.stack(losses).tolist()
@@ -177,7 +156,7 @@ def train(
         with listener.paused() if listener is not None else nullcontext():
             start = time.perf_counter()
             set_mode(optimizer, training=False)
-            val_loss, val_accuracy = evaluate(model, material.validation, to_input, run.precision)
+            val_loss, val_accuracy = evaluate(model, task, feed, material.validation, run.precision)
             diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
             progress = num_steps / total_steps
             if listener is not None and listener.progress is not None:
@@ -216,8 +195,8 @@ def train(
                 diverged=diverged,
             )
             if ended and not diverged and open_test is not None:
-                loss_, accuracy = evaluate(model, open_test(), to_input, run.precision)
-                result = replace(result, test_loss=loss_, test_accuracy=accuracy)
+                test_loss, accuracy = evaluate(model, task, feed, open_test(), run.precision)
+                result = replace(result, test_loss=test_loss, test_accuracy=accuracy)
             yield result
         if ended:
             return
@@ -275,30 +254,18 @@ class _Told:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, split: Split, to_input: "Standardize", precision: str
+    model: nn.Module, task: Task, feed: Feed, split: Split, precision: str
 ) -> tuple[float, float]:
     """Return the mean loss [nats] and the accuracy of ``model`` on ``split``."""
     model.eval()
     loss = torch.zeros((), device=split.x.device)
     num_correct = torch.zeros((), device=split.x.device)
-    for x, y in zip(split.x.split(EVAL_BATCH_SIZE), split.y.split(EVAL_BATCH_SIZE), strict=True):
+    for inputs, y in feed.evaluate(split):
         with autocast(split.x.device, precision):
-            logits = model(to_input(x))
-        loss += cross_entropy(logits.float(), y, reduction="sum")
+            logits = model(*inputs)
+        loss += task.loss(logits.float(), y) * len(y)
         num_correct += (logits.argmax(1) == y).sum()
     return float(loss) / len(split), float(num_correct) / len(split)
-
-
-class Standardize:
-    """uint8 images -> float32 with the training split's mean 0 and deviation 1 per channel."""
-
-    def __init__(self, description: Description, device: torch.device) -> None:
-        self.mean = torch.tensor(description.mean, device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(description.std, device=device).view(1, -1, 1, 1)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Standardise ``images``, uint8 (N, C, H, W)."""
-        return images.float().sub_(self.mean).div_(self.std)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -336,15 +303,15 @@ def calibrate(
     model = material.task.build(material.description).to(device)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    to_input = Standardize(material.description, device)
-    size = material.task.batch_size
-    x, y = material.train.x[:size], material.train.y[:size]
+    task = material.task
+    feed = make_feed(material.description, task.augment, device, seed=0)
+    batches = feed.train(material.train, task.batch_size, torch.Generator().manual_seed(0))
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(num_pairs + 2):  # the first two warm up
+    for inputs, y in itertools.islice(itertools.cycle(batches), num_pairs + 2):  # two warm up
         for name, measured in seconds.items():
             start = time.perf_counter()
             with autocast(device, name):
-                loss = cross_entropy(model(to_input(x)), y)
+                loss = task.loss(model(*inputs), y)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -355,7 +322,7 @@ def calibrate(
     if len(candidates) == 2 and (not by_clock or medians["fp32"] > 1.2 * medians["bf16"]):
         chosen = "bf16"
     start = time.perf_counter()
-    evaluate(model, material.validation, to_input, chosen)
+    evaluate(model, task, feed, material.validation, chosen)
     eval_s = time.perf_counter() - start
     return Calibration(chosen, medians[chosen] * material.steps_per_epoch + eval_s)
 

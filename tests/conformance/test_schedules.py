@@ -13,7 +13,7 @@ from tests.schedules.watched import Watched, watched
 from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
 from tune_adaptive.schedules import SCHEDULES, Horizon, ListeningLR, build_optimizer, set_mode
-from tune_adaptive.schedules.rivals import OPTIMIZERS
+from tune_adaptive.schedules.optimizers import RIVALS
 from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
 
 TOTAL_STEPS = 60
@@ -35,7 +35,7 @@ def space_of(schedule: str) -> SearchSpace:
 def build(schedule: str, parameters: dict[str, Any], warmup_steps: int = 0) -> LRScheduler:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer: Optimizer = SGD([parameter], lr=BASE)
-    if schedule in OPTIMIZERS:
+    if schedule in RIVALS:
         optimizer = build_optimizer(schedule, [parameter], lr=BASE, weight_decay=0.0)
         set_mode(optimizer, training=True)
     horizon = Horizon(

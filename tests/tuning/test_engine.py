@@ -1,5 +1,6 @@
 """The engine on a real Ray, with runs that go wrong."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,10 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         num_validation=40,
         num_test=40,
         batch_size=TASK.batch_size,
+        optimizer="adamw",
+        augment="none",
+        clip_norm=math.inf,
+        notes={},
         data_sha256="",
         complexity=tiny_data().describe().complexity,
         precision="fp32",
@@ -104,7 +109,7 @@ class Recorder(FixedRuns):
 def go(
     jobs: FixedRuns, build: Callable[[Description], nn.Module] = linear, **options: float
 ) -> None:
-    task = Task(TASK.name, load=tiny_data, build=build, batch_size=16)
+    task = Task(TASK.name, data=tiny_data, build=build, batch_size=16)
     execute(jobs, plan(**options), {TASK.name: task}, {TASK.name: tiny_data()})  # type: ignore[arg-type]
 
 

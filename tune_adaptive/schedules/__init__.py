@@ -14,9 +14,15 @@ from tune_adaptive.schedules import baselines, documented, rivals
 from tune_adaptive.schedules.adaptive import AdaptiveLR, highest_lr
 from tune_adaptive.schedules.horizon import Horizon
 from tune_adaptive.schedules.listening import ListeningLR
-from tune_adaptive.schedules.rivals import build_optimizer, is_installed, set_mode
+from tune_adaptive.schedules.optimizers import (
+    OPTIMIZERS,
+    build_optimizer,
+    is_installed,
+    set_mode,
+)
 
 __all__ = [
+    "OPTIMIZERS",
     "SCHEDULES",
     "AdaptiveLR",
     "Horizon",

@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from tune_adaptive.cli import run_command
-from tune_adaptive.errors import InputError
+from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.schedules import SCHEDULES, Horizon
 from tune_adaptive.schedules.simulate import simulate
-from tune_adaptive.spaces import did_you_mean
 
 
 def main(

@@ -1,37 +1,64 @@
-"""Data sets as plain arrays: read, cut, checked."""
+"""Data sets as plain arrays: three splits, described and checked."""
 
 import hashlib
-import io
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
-from PIL import Image
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.signals.complexity import Complexity, measure_complexity
 
-Images = npt.NDArray[np.uint8]  # (N, H, W, C)
 Labels = npt.NDArray[np.int64]  # (N,)
+Kind = Literal["image", "text", "features"]
+
+VALIDATION_SHARE = 0.1
+MAX_VALIDATION = 5000
+SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """One split.
+    """One split. What it holds is told by the arrays themselves.
 
     Attributes:
-        x: Images, uint8, shape (N, H, W, C).
+        x: Images, uint8, (N, H, W, C); or token ids, int32, (N, L), padded on the right;
+            or features, float32, (N, d).
         y: Classes, int64, shape (N,), in [0, K).
+        lengths: Of texts alone: how many tokens of each row count, int32, (N,), in [1, L].
     """
 
-    x: Images
+    x: npt.NDArray[Any]
     y: Labels
+    lengths: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def kind(self) -> Kind:
+        """What the examples are: ``image``, ``text`` or ``features``."""
+        if self.lengths is not None:
+            return "text"
+        return "image" if self.x.dtype == np.uint8 and self.x.ndim == 4 else "features"
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """The arrays there are."""
+        return (self.x, self.y) if self.lengths is None else (self.x, self.y, self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Examples":
+        """Return the examples at ``rows``, in that order."""
+        return Examples(*(array[rows] for array in self.arrays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,88 +66,187 @@ class Description:
     """What a model and a schedule are told of a data set, from its training split alone.
 
     Attributes:
+        kind: ``image``, ``text`` or ``features``.
         num_classes: K.
-        shape: (H, W, C) of one example.
-        mean: Mean of the training pixels per channel, in [0, 255].
-        std: Standard deviation of the training pixels per channel.
+        shape: Of one example: (H, W, C), (L,) or (d,).
         complexity: C and what it was made of.
+        mean: Of the training pixels per channel, in [0, 255], or per feature; empty for text.
+        std: Standard deviations of the same; 1 where all are equal.
+        vocab_size: Of texts: token ids are in [0, vocab_size).
     """
 
+    kind: Kind
     num_classes: int
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    shape: tuple[int, ...]
     complexity: Complexity
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    vocab_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The three splits. Search code is handed train and validation only."""
+    """The three splits. Search code is handed train and validation only.
+
+    Attributes:
+        train: What is trained on.
+        validation: What configurations are chosen by.
+        test: What the chosen ones are compared on.
+        vocab_size: Of texts: token ids are in [0, vocab_size).
+    """
 
     train: Examples
     validation: Examples
     test: Examples
+    vocab_size: int = 0
+
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all splits."""
+        return sum(split.nbytes for split in self.splits.values())
 
     def describe(self) -> Description:
         """Describe the data from the training split alone."""
-        pixels = self.train.x.reshape(-1, self.train.x.shape[-1])
-        _, height, width, channels = self.train.x.shape
+        kind = self.train.kind
+        mean: list[float] = []
+        std: list[float] = []
+        if self.train.lengths is not None:
+            num_features = float(self.train.lengths.mean())
+        else:
+            mean, std = _moments(self.train.x)
+            num_features = float(math.prod(self.train.x.shape[1:]))
         return Description(
+            kind=kind,
             num_classes=int(self.train.y.max()) + 1,
-            shape=(height, width, channels),
-            mean=tuple(float(value) for value in pixels.mean(axis=0)),
-            std=tuple(float(value) for value in pixels.std(axis=0)),
-            complexity=measure_complexity(self.train.y, height * width * channels),
+            shape=tuple(self.train.x.shape[1:]),
+            complexity=measure_complexity(self.train.y, num_features),
+            mean=tuple(mean),
+            std=tuple(value if value > 0 else 1.0 for value in std),
+            vocab_size=self.vocab_size,
         )
 
     def sha256(self) -> str:
         """Hash the content of all three splits."""
         digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
+        for split in self.splits.values():
             digest.update(str(split.x.shape).encode())
-            digest.update(split.x.tobytes())
-            digest.update(split.y.tobytes())
+            for array in split.arrays:
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def with_train_size(self, num_examples: int) -> "Dataset":
+        """Keep ``num_examples`` of the training split, every class its share.
+
+        Raises:
+            InputError: There are not as many.
+        """
+        if num_examples > len(self.train):
+            raise InputError(
+                f"--train-size {num_examples}: there are {len(self.train)} training examples"
+            )
+        rows = stratified(self.train.y, num_examples, np.random.default_rng(SPLIT_SEED))
+        return replace(self, train=self.train.take(rows))
+
+    def problems(self) -> list[str]:
+        """Say what about the arrays cannot be trained on; empty if nothing is."""
+        found: list[str] = []
+        for name, split in self.splits.items():
+            if len(split) == 0:
+                found.append(f"{name}: is empty")
+            elif any(len(array) != len(split) for array in split.arrays):
+                sizes = ", ".join(str(len(array)) for array in split.arrays)
+                found.append(f"{name}: its arrays have different lengths: {sizes}")
+            elif split.kind != self.train.kind or split.x.shape[1:] != self.train.x.shape[1:]:
+                found.append(
+                    f"{name}: {split.kind} of shape {split.x.shape[1:]}, but the training split "
+                    f"is {self.train.kind} of shape {self.train.x.shape[1:]}"
+                )
+            elif not np.issubdtype(split.y.dtype, np.integer):
+                found.append(f"{name}: labels must be integers, are {split.y.dtype}")
+            elif split.kind == "features" and not np.isfinite(split.x).all():
+                found.append(f"{name}: features must be finite numbers")
+        if found:
+            return found
+        classes = np.unique(self.train.y)
+        num_classes = int(classes[-1]) + 1
+        if classes[0] < 0 or num_classes < 2:
+            return [f"train: classes must be 0, 1, ..., at least two, are {classes.tolist()[:20]}"]
+        missing = sorted(set(range(num_classes)) - set(classes.tolist()))
+        if missing:
+            found.append(f"train: no example of class {', '.join(map(str, missing[:20]))}")
+        for name, split in (("validation", self.validation), ("test", self.test)):
+            low, high = int(split.y.min()), int(split.y.max())
+            if low < 0 or high >= num_classes:
+                found.append(
+                    f"{name}: a label {low if low < 0 else high}, but the training split has "
+                    f"classes 0 to {num_classes - 1}"
+                )
+        return found
+
+
+def _moments(x: npt.NDArray[Any]) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation over all but the last axis."""
+    columns = x.reshape(-1, x.shape[-1])
+    if x.dtype != np.uint8:
+        return columns.mean(axis=0, dtype=np.float64).tolist(), columns.std(
+            axis=0, dtype=np.float64
+        ).tolist()
+    values = np.arange(256)  # exact, and without a copy of the data in floating point
+    shares = [np.bincount(column, minlength=256) / len(column) for column in columns.T]
+    mean = [float(share @ values) for share in shares]
+    variance = [
+        float(share @ (values - centre) ** 2) for share, centre in zip(shares, mean, strict=True)
+    ]
+    return mean, [math.sqrt(value) for value in variance]
 
 
 def load_fashion_mnist_mini() -> Dataset:
     """Load the embedded subset of FashionMNIST: 5,000 / 1,000 / 2,000 images, 28 x 28 x 1."""
     path = Path(__file__).parent / "fashion_mnist_mini" / "data.npz"
     with np.load(path, allow_pickle=False) as file:
-        return Dataset(
-            *(
-                Examples(file[f"{split}_x"], file[f"{split}_y"])
-                for split in ("train", "validation", "test")
-            )
+        train, validation, test = (
+            Examples(file[f"{split}_x"], file[f"{split}_y"])
+            for split in ("train", "validation", "test")
         )
+    return Dataset(train, validation, test)
 
 
-def read_image_split(directory: Path, split: str) -> tuple[Images, Labels]:
-    """Read ``directory/<split>-*.parquet`` in the hub's own columns.
+def split_validation(
+    labels: Labels, train_size: int | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cut a validation split from a training set, the same for every search.
+
+    Validation takes a tenth, at most 5,000, and at most half of ``train_size``, so that a
+    small training set is not validated on a large one. Every class keeps its share in both.
+
+    Args:
+        labels: Classes of the whole training set.
+        train_size: Examples to keep of the rest; None keeps all.
 
     Returns:
-        Images, uint8, (N, H, W, C), and labels, int64, (N,).
+        The rows of train and of validation, both in random order.
 
     Raises:
-        InputError: There is no such file, or a column is missing.
+        InputError: There are not as many.
     """
-    paths = sorted(directory.glob(f"{split}-*.parquet"))
-    if not paths:
-        raise InputError(f"{directory}: no {split}-*.parquet there")
-    images: list[npt.NDArray[Any]] = []
-    labels: list[int] = []
-    for path in paths:
-        table = pq.read_table(path)
-        column = next((name for name in ("image", "img") if name in table.column_names), None)
-        if column is None or "label" not in table.column_names:
-            raise InputError(
-                f"{path}: needs the columns image (or img) and label, has {table.column_names}"
-            )
-        for cell in table.column(column).to_pylist():
-            image = np.asarray(Image.open(io.BytesIO(cell["bytes"])), dtype=np.uint8)
-            images.append(image if image.ndim == 3 else image[:, :, None])
-        labels += table.column("label").to_pylist()
-    return np.stack(images), np.asarray(labels, dtype=np.int64)
+    num_validation = max(1, min(int(VALIDATION_SHARE * len(labels)), MAX_VALIDATION))
+    if train_size is not None:
+        num_validation = max(1, min(num_validation, train_size // 2))
+    rng = np.random.default_rng(SPLIT_SEED)
+    validation = stratified(labels, num_validation, rng)
+    rest = np.setdiff1d(np.arange(len(labels)), validation)
+    num_train = len(rest) if train_size is None else train_size
+    if num_train > len(rest):
+        raise InputError(
+            f"--train-size {train_size}: there are {len(rest)} training examples and "
+            f"{num_validation} for validation"
+        )
+    return rest[stratified(labels[rest], num_train, rng)], validation
 
 
 def stratified(
@@ -140,3 +266,12 @@ def stratified(
         for value, amount in zip(classes, quota, strict=True)
     ]
     return rng.permutation(np.concatenate(picked))
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return token ids, int32, (N, L), padded with ``value`` on the right, and their lengths."""
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int32, count=len(rows))
+    tokens = np.full((len(rows), int(lengths.max(initial=1))), value, dtype=np.int32)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = row
+    return tokens, lengths

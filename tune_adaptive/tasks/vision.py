@@ -1,14 +1,18 @@
-"""Image models."""
+"""Image models: (N, C, H, W) float in, (N, K) logits out."""
+
+from typing import Literal
 
 from torch import nn
 
 from tune_adaptive.tasks.data import Description
 
+Stem = Literal["cifar", "imagenet"]
+
 
 def cnn(data: Description) -> nn.Module:
     """Build two convolutions and two linear layers (16 and 32 channels, 128 units).
 
-    Input (N, C, H, W) float, output (N, K) logits. H and W must be at least 4.
+    H and W must be at least 4.
     """
     height, width, channels = data.shape
     return nn.Sequential(
@@ -23,3 +27,37 @@ def cnn(data: Description) -> nn.Module:
         nn.ReLU(),
         nn.Linear(128, data.num_classes),
     )
+
+
+def mlp(data: Description) -> nn.Module:
+    """Build three hidden layers (128, 64, 32 units), each with ReLU and dropout 0.2."""
+    height, width, channels = data.shape
+    layers: list[nn.Module] = [nn.Flatten()]
+    before = height * width * channels
+    for units in (128, 64, 32):
+        layers += [nn.Linear(before, units), nn.ReLU(), nn.Dropout(0.2)]
+        before = units
+    return nn.Sequential(*layers, nn.Linear(before, data.num_classes))
+
+
+def resnet18(data: Description, stem: Stem) -> nn.Module:
+    """Build ResNet-18 from random weights (He et al., 2016, arXiv:1512.03385).
+
+    Args:
+        data: What it is trained on.
+        stem: ``imagenet`` is the paper's: 7 x 7 convolution of stride 2, then max pooling.
+            ``cifar`` is a 3 x 3 convolution of stride 1 and no pooling, for small images.
+    """
+    from torchvision.models import resnet18 as build
+
+    model: nn.Module = build(num_classes=data.num_classes)
+    channels = data.shape[2]
+    if stem == "cifar":
+        model.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
+        model.maxpool = nn.Identity()
+    elif channels != 3:
+        model.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    if stem == "cifar" or channels != 3:
+        assert isinstance(model.conv1, nn.Conv2d)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return model

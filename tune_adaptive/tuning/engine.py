@@ -13,6 +13,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -108,6 +109,10 @@ def quiet(verbose: bool) -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _kept_by_the_driver() -> Dataset:
+    raise AssertionError("workers are handed their splits")
+
+
 def execute(
     jobs: Jobs,
     plan: Plan,
@@ -136,7 +141,8 @@ def execute(
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
-            tasks=dict(tasks),
+            # The workers take the splits from the store, not from their tasks.
+            tasks={name: replace(task, data=_kept_by_the_driver) for name, task in tasks.items()},
             descriptions={name: data.describe() for name, data in datasets.items()},
             splits=splits,
             replay=list(replay),

@@ -14,7 +14,8 @@ from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
-from tune_adaptive.training import Material, Split, train
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import Material, train
 
 
 class Worker(tune.Trainable):

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from tune_adaptive.tasks.data import read_image_split, stratified
+from tune_adaptive.tasks.data import stratified
+from tune_adaptive.tasks.datasets import DATASETS
+from tune_adaptive.tasks.sources import find_files, read_images
 
 HERE = Path(__file__).parent
 SEED = 2017  # the year of the data set
@@ -29,8 +31,11 @@ def make(
 ) -> None:
     """Write the subset as one compressed file."""
     rng = np.random.default_rng(SEED)
-    train_x, train_y = read_image_split(data_dir / "fashion_mnist", "train")
-    test_x, test_y = read_image_split(data_dir / "fashion_mnist", "test")
+    source = DATASETS["fashion_mnist"]
+    assert source.shape is not None
+    files = find_files("fashion_mnist", source, data_dir).splits
+    train_x, train_y = read_images(files["train"], source.num_classes, source.shape)
+    test_x, test_y = read_images(files["test"], source.num_classes, source.shape)
     picked = stratified(train_y, num_train + num_validation, rng)
     inner = stratified(train_y[picked], num_validation, rng)
     held_out = np.zeros(len(picked), dtype=bool)

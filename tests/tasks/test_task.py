@@ -1,0 +1,115 @@
+"""Tasks by name and tasks of one's own."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_training import TASK, linear, tiny_data
+from tune_adaptive.errors import InputError
+from tune_adaptive.plan import Plan
+from tune_adaptive.tasks import TASKS, Task, TaskOptions, make_task, unknown_task
+
+
+def test_every_pair_of_one_kind_is_a_task_and_no_other() -> None:
+    assert "imdb/bert" in TASKS and "mnist/mlp" in TASKS
+    assert "imdb/cnn" not in TASKS and "mnist/lstm" not in TASKS
+    assert all(unknown_task(name) is None for name in TASKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("imdb/resnet18", "imdb is text and resnet18 takes image; there is lstm, bilstm, bert"),
+        ("minst/cnn", "unknown data set 'minst'; did you mean 'mnist'?"),
+        ("mnist/cn", "unknown model 'cn'; did you mean 'cnn'?"),
+        ("mnist", "unknown model ''"),
+    ],
+)
+def test_a_task_that_cannot_be_is_told(name: str, message: str) -> None:
+    assert message in (unknown_task(name) or "")
+
+
+def test_options_replace_the_tasks_own() -> None:
+    task = make_task(
+        "cifar10/resnet18",
+        TaskOptions(batch_size=7, optimizer="sgd", augment="document", clip_norm=2.0),
+    )
+    assert (task.batch_size, task.optimizer, task.augment, task.clip_norm) == (
+        *(7, "sgd", "document", 2.0),
+    )
+    assert make_task("cifar10/resnet18").augment == "standard"
+    assert make_task("imdb/lstm", TaskOptions(max_length=9)).notes["max_length"] == 9
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a module and returns its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(text: str) -> str:
+        name = f"own_{uuid.uuid4().hex}"  # no two tests import the same
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "variable", "options", "message"),
+    [
+        ("x = 1", "task", {}, "has no attribute 'task'"),
+        ("task = 1", "task", {}, "must be a tune_adaptive.Task, is int"),
+        ("import no_such_module_at_all", "task", {}, "No module named"),
+        ("from tests.test_training import TASK", "TASK", {"max_length": 5}, "--max-length: a task"),
+        ("from tests.test_training import TASK", "TASK", {"model_path": "x"}, "--model-path: a"),
+    ],
+)
+def test_a_task_of_ones_own_that_cannot_be_is_told(
+    module: Callable[[str], str], text: str, variable: str, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_task(f"{module(text)}:{variable}", TaskOptions(**options))  # type: ignore[arg-type]
+
+
+def test_data_that_cannot_be_trained_on_is_told_with_the_tasks_name() -> None:
+    data = tiny_data()
+    broken = replace(data, test=replace(data.test, y=data.test.y + 5))
+    for given in (broken, lambda: broken):
+        with pytest.raises(InputError, match="tiny/linear: test: a label"):
+            Task("tiny/linear", given, linear).load()
+    with pytest.raises(InputError, match="must be a Dataset, is list"):
+        Task("tiny/linear", lambda: [], linear).load()  # type: ignore[arg-type, return-value]
+
+
+def test_a_task_of_ones_own_is_cut_to_the_training_size() -> None:
+    task = make_task("tests.test_training:TASK", TaskOptions(train_size=20))
+    assert len(task.load().train) == 20
+    assert len(task.load().test) == len(TASK.load().test)
+
+
+def test_what_was_chosen_stands_in_plan_report_and_export(
+    search: Callable[..., int], tmp_path: Path
+) -> None:
+    from tune_adaptive import load_schedule
+
+    code = search(
+        *("--task", "tests.test_training:TASK", "--schedule", "step", "--schedule", "adaptive"),
+        *("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--optimizer", "sgd"),
+        *("--clip-norm", "1.5", "--train-size", "64", "--results-dir", str(tmp_path)),
+        *("--name", "own"),
+    )
+    assert code == 0
+    [task] = Plan.read(tmp_path / "own" / "plan.toml").tasks
+    assert (task.name, task.num_train) == ("tiny/linear", 64)
+    assert (task.optimizer, task.clip_norm) == ("sgd", 1.5)
+    assert task.spaces["step"]["lr"]["high"] == 0.5, "the range of SGD"
+    report = (tmp_path / "own" / "report.md").read_text(encoding="utf-8")
+    assert "sgd, augmentation none, gradients clipped at 1.5" in report
+    best = load_schedule(tmp_path / "own" / "best" / "tiny-linear" / "step.toml")
+    optimizer = best.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    assert isinstance(optimizer, torch.optim.SGD)

@@ -1,0 +1,166 @@
+"""Files of a published data set -> its three splits as arrays, prepared once.
+
+What is prepared is kept in the user's cache directory under the hash of the files'
+content and of everything that decides the arrays. An entry appears whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+from filelock import FileLock
+
+from tune_adaptive.errors import InputError
+from tune_adaptive.tasks.data import (
+    Dataset,
+    Examples,
+    load_fashion_mnist_mini,
+    pad,
+    split_validation,
+)
+from tune_adaptive.tasks.datasets import DATASETS, Source
+from tune_adaptive.tasks.sources import Files, find_files, read_images, read_texts
+from tune_adaptive.tasks.tokens import Encoder
+
+VERSION = 1
+"""Changes whenever the same files and options would give other arrays."""
+
+
+def prepare(
+    name: str,
+    data_dir: Path | None = None,
+    train_size: int | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """Return a data set of ``DATASETS``.
+
+    Args:
+        name: Of the data set.
+        data_dir: Folder that must hold it; None looks in the hub's cache, then at the hub.
+        train_size: Examples to train on, every class its share; None takes all.
+        encoder: Makes token ids of texts; None for images.
+
+    Raises:
+        InputError: The files are not what they should be.
+        EnvironmentFault: There are no files to be had.
+    """
+    source = DATASETS[name]
+    if source.hub is None:
+        mini = load_fashion_mnist_mini()
+        return mini if train_size is None else mini.with_train_size(train_size)
+    files = find_files(name, source, data_dir)
+    decides = {
+        "version": VERSION,
+        "files": files.sha256(),
+        "source": asdict(source),
+        "train_size": train_size,
+        "encoder": encoder.identity if encoder else None,
+    }
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    path = platformdirs.user_cache_path("tune_adaptive") / "prepared" / f"{name}-{key[:24]}.npz"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = os.access(path.parent, os.W_OK | os.X_OK)
+    except OSError:
+        kept = False  # nowhere to keep it: prepared anew each time
+    if not kept:
+        return _read(files, source, train_size, encoder)
+    with FileLock(path.with_suffix(".lock")):
+        data = load_arrays(path)
+        if data is None:
+            data = _read(files, source, train_size, encoder)
+            save_arrays(path, data)
+    return data
+
+
+def _read(files: Files, source: Source, train_size: int | None, encoder: Encoder | None) -> Dataset:
+    raw: dict[str, tuple[Any, npt.NDArray[np.int64]]] = {}
+    for split, paths in files.splits.items():
+        if source.shape is not None:
+            raw[split] = read_images(paths, source.num_classes, source.shape)
+        else:
+            raw[split] = read_texts(paths, source.num_classes)
+        if len(raw[split][1]) == 0:
+            raise InputError(f"{files.folder}: {split}: is empty")
+    x, y = raw["train"]
+    rows, validation = split_validation(y, train_size)
+    if "validation" in raw:
+        held_out, validation = raw["validation"], np.arange(len(raw["validation"][1]))
+    else:
+        held_out = raw["train"]
+    picked = {
+        "train": ((x, y), rows),
+        "validation": (held_out, validation),
+        "test": (raw["test"], np.arange(len(raw["test"][1]))),
+    }
+    vocab_size = 0
+    if encoder is None:
+        splits = {name: Examples(x[rows], y[rows]) for name, ((x, y), rows) in picked.items()}
+    else:
+        tokenizer = encoder.fit([x[row] for row in rows])
+        vocab_size = tokenizer.vocab_size
+        splits = {}
+        for name, ((x, y), rows) in picked.items():
+            tokens, lengths = pad(tokenizer.encode([x[row] for row in rows]), tokenizer.pad_id)
+            splits[name] = Examples(tokens, y[rows], lengths)
+        splits = _same_width(splits, tokenizer.pad_id)
+    data = Dataset(splits["train"], splits["validation"], splits["test"], vocab_size)
+    missing = sorted(set(range(source.num_classes)) - set(data.train.y.tolist()))
+    if missing:
+        raise InputError(
+            f"{files.folder}: train: no example of class {', '.join(map(str, missing))} among "
+            f"{len(data.train)}; must have each of 0 to {source.num_classes - 1}"
+        )
+    if problems := data.problems():
+        raise InputError("\n".join(f"{files.folder}: {problem}" for problem in problems))
+    return data
+
+
+def _same_width(splits: dict[str, Examples], pad_id: int) -> dict[str, Examples]:
+    width = max(split.x.shape[1] for split in splits.values())
+    return {
+        name: Examples(
+            np.pad(split.x, ((0, 0), (0, width - split.x.shape[1])), constant_values=pad_id),
+            split.y,
+            split.lengths,
+        )
+        for name, split in splits.items()
+    }
+
+
+def save_arrays(path: Path, data: Dataset) -> None:
+    """Write ``data`` as one file that appears whole or not at all."""
+    arrays: dict[str, Any] = {"vocab_size": np.int64(data.vocab_size)}
+    for name, split in data.splits.items():
+        arrays |= {
+            f"{name}_{part}": array
+            for part, array in zip(("x", "y", "lengths"), split.arrays, strict=False)
+        }
+    partial = path.with_suffix(".partial")  # one: the lock is held
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_arrays(path: Path) -> Dataset | None:
+    """Read what :func:`save_arrays` wrote; None where it is not there or damaged."""
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}  # the archive's checksums are read
+        train, validation, test = (
+            Examples(arrays[f"{name}_x"], arrays[f"{name}_y"], arrays.get(f"{name}_lengths"))
+            for name in ("train", "validation", "test")
+        )
+        return Dataset(train, validation, test, int(arrays["vocab_size"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
