@@ -107,6 +107,13 @@ def alone(material: Material) -> dict[str, float]:
     }
 
 
+def sampler_share(seconds: float = 10.0) -> float:
+    """Return the CPU seconds a second of this process at rest: of the node's sampler alone."""
+    start = time.process_time()
+    time.sleep(seconds)
+    return (time.process_time() - start) / seconds
+
+
 def cpu_s(loop: Iterator[None]) -> float:
     """Return the CPU seconds of the loop's next epoch."""
     start = time.process_time()
@@ -150,7 +157,7 @@ def main() -> None:
         )
     print("\n| part alone | ms an epoch | of an epoch [%] |")
     print("|---|---|---|")
-    parts = alone(material)
+    parts = alone(material) | {"the node's sampler, beside it": sampler_share() * epoch_s}
     for name, seconds in [*parts.items(), ("all", sum(parts.values()))]:
         print(f"| {name} | {1000 * seconds:.3f} | {100 * seconds / epoch_s:.3f} |")
 
