@@ -33,7 +33,7 @@ from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split, make_feed
 from tune_adaptive.training import Material, evaluate, train
 
-NUM_PAIRS = 200
+NUM_PAIRS = 120
 SEED = 0
 
 
