@@ -307,31 +307,3 @@ def test_auto_is_fp32_where_the_hardware_has_no_bf16(
 def test_bf16_trains_too(material: Material) -> None:
     *_, last = train(replace(spec(), precision="bf16"), material)
     assert last.val_accuracy > 0.9
-
-
-@pytest.mark.gpu
-def test_an_epoch_never_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until its last loss is read, an epoch synchronises nothing."""
-    gpu = torch.device("cuda")
-    data = TASK.load()
-    on_gpu = Material(
-        TASK, data.describe(), Split.of(data.train, gpu), Split.of(data.validation, gpu)
-    )
-    stack = torch.stack
-
-    def stack_at_the_end(*args: object) -> torch.Tensor:
-        torch.cuda.set_sync_debug_mode("default")
-        return stack(*args)
-
-    def sync_is_an_error(*args: object, **kwargs: object) -> torch.Tensor:
-        torch.cuda.set_sync_debug_mode("error")
-        return randperm(*args, **kwargs)
-
-    randperm = torch.randperm
-    monkeypatch.setattr(torch, "stack", stack_at_the_end)
-    monkeypatch.setattr(torch, "randperm", sync_is_an_error)
-    try:
-        first = next(iter(train(spec("step"), on_gpu)))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert math.isfinite(first.train_loss)

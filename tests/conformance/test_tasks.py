@@ -1,5 +1,6 @@
 """Every task there is, on a small folder in the layout of its published data."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda")
 TEXT_MODELS = [name for name, model in MODELS.items() if model.kind == "text"]
 
 
@@ -34,10 +36,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def prepared(name: str, options: TaskOptions) -> tuple[Task, Material]:
+def prepared(name: str, options: TaskOptions, device: torch.device = CPU) -> tuple[Task, Material]:
     task = make_task(name, options)
     data = task.load()
-    splits = (Split.of(split, CPU) for split in (data.train, data.validation))
+    splits = (Split.of(split, device) for split in (data.train, data.validation))
     return task, Material(task, data.describe(), *splits)
 
 
@@ -52,6 +54,36 @@ def test_a_task_trains_and_repeats_itself(name: str, options: TaskOptions) -> No
     assert not first.diverged
     for metric in ("train_loss", "val_loss", "val_accuracy", "test_accuracy", "lrs"):
         assert getattr(first, metric) == getattr(again, metric)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", TASKS)
+def test_an_epoch_never_waits_for_the_gpu(
+    name: str, precision: str, options: TaskOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first batch's draw until its last loss is read, an epoch synchronises nothing."""
+    randperm, stack = torch.randperm, torch.stack
+
+    def start(*args: object, **kwargs: object) -> torch.Tensor:
+        torch.cuda.set_sync_debug_mode("error")
+        return randperm(*args, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+    def end(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+        if tensors[0].ndim == 0:  # the losses
+            torch.cuda.set_sync_debug_mode("default")
+        return stack(tensors, dim)
+
+    monkeypatch.setattr(torch, "randperm", start)
+    monkeypatch.setattr(torch, "stack", end)
+    _, material = prepared(name, options, GPU)
+    run = RunSpec("r", "final", name, Configuration("step"), 0, num_epochs=1, precision=precision)
+    try:
+        [epoch] = train(run, material)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert epoch.num_steps == 5
+    assert math.isfinite(epoch.train_loss)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -283,6 +283,39 @@ def test_without_network_and_cache_it_says_what_was_tried(
         make_task("imdb/bert")
 
 
+def test_a_cached_download_that_broke_off_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = DATASETS["mnist"].hub
+    assert hub is not None
+    hub_cache(monkeypatch, tmp_path / "hub")
+    snapshot = tmp_path / "hub" / "datasets--ylecun--mnist" / "snapshots" / hub.revision
+    made = publish(tmp_path / "made", "mnist")
+    shutil.copytree(made, snapshot / hub.folder)
+    test = snapshot / hub.folder / "test-00000-of-00001.parquet"
+    test.unlink()
+    with pytest.raises(EnvironmentFault, match="only in part in the local hub cache"):
+        make_task("mnist/cnn").load()
+
+    def download(*args: object, local_files_only: bool, **kwargs: object) -> str:
+        if not local_files_only:
+            shutil.copy(made / test.name, test)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert len(make_task("mnist/cnn").load().test) == 40
+
+
+def test_a_split_that_was_cut_into_files_must_have_all_of_them(tmp_path: Path) -> None:
+    folder = publish(tmp_path, "imdb")
+    (folder / "train-00000-of-00001.parquet").rename(folder / "train-00001-of-00003.parquet")
+    with pytest.raises(InputError) as told:
+        load("imdb/lstm", tmp_path)
+    assert str(told.value).splitlines() == [
+        f"{folder}: no train-0000{index}-of-00003.parquet there" for index in (0, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
@@ -297,6 +330,26 @@ def test_a_model_path_that_lacks_a_part(missing: str, message: str, tmp_path: Pa
         path.unlink()
     with pytest.raises(InputError, match=message):
         find_checkpoint(str(folder))
+
+
+def test_large_weights_must_have_all_their_files(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path / "encoder")
+    weights = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weights}))
+    with pytest.raises(InputError, match=r"has no model-00002-of-00002\.safetensors"):
+        find_checkpoint(str(folder))
+
+
+def test_a_tokenizer_must_not_know_more_tokens_than_its_encoder(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = save_encoder(tmp_path / "encoder")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["brand-new"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match="its tokenizer has 17 tokens, its embedding 16"):
+        make_task("imdb/bert", TaskOptions(model_path=str(folder), max_length=16))
 
 
 def test_a_model_path_that_is_not_there(tmp_path: Path) -> None:

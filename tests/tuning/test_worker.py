@@ -1,9 +1,23 @@
 """The worker process, in this process."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from tune_adaptive.tuning.trainable import claim_device
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put back what a worker sets for its whole process."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    cudnn = torch.backends.cudnn.deterministic
+    yield
+    torch.backends.cudnn.deterministic = cudnn
+    torch.use_deterministic_algorithms(False)
 
 
 def test_each_worker_may_fill_only_its_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +30,21 @@ def test_each_worker_may_fill_only_its_share_of_the_gpu(monkeypatch: pytest.Monk
     assert claim_device(1.0) == torch.device("cuda", 0)
     assert capped == [0.25]
     assert claim_device(0.0) == torch.device("cpu")
+
+
+def test_a_worker_on_a_gpu_repeats_itself_and_one_on_the_cpu_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    claim_device(0.0)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    claim_device(1.0)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_logical_gpus_train_on_the_cpu() -> None:

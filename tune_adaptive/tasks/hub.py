@@ -1,6 +1,7 @@
 """Files of the Hugging Face hub: from its local cache, else fetched; by the driver alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ def fetch(
     kind: Literal["dataset", "model"],
     revision: str | None,
     patterns: Sequence[str],
+    lacking: Callable[[Path], Sequence[str]],
     remedy: str,
 ) -> Path:
     """Return the folder of a repository's snapshot: the cached one, else a fetched one.
@@ -21,11 +23,13 @@ def fetch(
         kind: What the repository holds.
         revision: Commit; None is the newest there is.
         patterns: Files wanted, such as ``*.json``.
+        lacking: What a snapshot should have and has not; a cached one that lacks something, of
+            a download that broke off, is completed.
         remedy: What to do where neither works, for the message.
 
     Raises:
-        EnvironmentFault: It is not in the cache and cannot be fetched: what was tried, and why
-            it failed.
+        EnvironmentFault: It is not whole in the cache and cannot be fetched: what was tried,
+            and why it failed.
     """
     from huggingface_hub import constants, snapshot_download
 
@@ -40,17 +44,21 @@ def fetch(
             )
         )
 
-    try:
+    there = "not"
+    with suppress(Exception):  # whatever it is: not in the cache
         cached = snapshot(local_files_only=True)
-        if any(path.is_file() for pattern in patterns for path in cached.glob(pattern)):
+        if not lacking(cached):
             return cached
-    except Exception:  # whatever it is: not in the cache
-        pass
+        there = "only in part"
     try:
-        return snapshot(local_files_only=False)
+        fetched = snapshot(local_files_only=False)
+        if missing := lacking(fetched):  # the cache again, where the hub does not answer
+            raise FileNotFoundError(", ".join(missing))
+        return fetched
     except Exception as error:  # of the network, the server, the disk: all of them end here
         at = f"@{revision[:12]}" if revision else ""
+        why = last_line(str(error)) or repr(error)
         raise EnvironmentFault(
-            f"{kind} {repo}{at}: not in the local hub cache ({constants.HF_HUB_CACHE}), and not "
-            f"to be had from {constants.ENDPOINT}: {last_line(str(error)) or repr(error)}\n{remedy}"
+            f"{kind} {repo}{at}: {there} in the local hub cache ({constants.HF_HUB_CACHE}), and "
+            f"not to be had from {constants.ENDPOINT}: {why}\n{remedy}"
         ) from error

@@ -117,10 +117,18 @@ def find_checkpoint(model_path: str) -> tuple[Path, str]:
             "model",
             PINNED.get(model_path),
             FILES,
+            _lacking,
             remedy="Where there is a network: python -m tune_adaptive.prefetch --task DATASET/bert "
             f"--model-path {model_path} --to DIR; then search with the --model-path it prints.",
         )
         name = f"{model_path}@{folder.name}"
+    if lacking := _lacking(folder):
+        raise InputError(f"--model-path {model_path}: has no {', no '.join(lacking)}")
+    return folder, name
+
+
+def _lacking(folder: Path) -> list[str]:
+    """Say which parts of a checkpoint ``folder`` lacks."""
     lacking = [
         what
         for what, patterns in (
@@ -130,9 +138,10 @@ def find_checkpoint(model_path: str) -> tuple[Path, str]:
         )
         if not any(path for pattern in patterns for path in folder.glob(pattern))
     ]
-    if lacking:
-        raise InputError(f"--model-path {model_path}: has no {', no '.join(lacking)}")
-    return folder, name
+    for index in folder.glob("*.safetensors.index.json"):  # large weights lie in several files
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        lacking += [shard for shard in shards if not (folder / shard).is_file()]
+    return lacking
 
 
 def read_checkpoint(folder: Path, name: str) -> Checkpoint:

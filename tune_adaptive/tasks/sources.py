@@ -6,6 +6,7 @@ silent substitute: a folder that was named must have it.
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ IMAGE_COLUMNS = ("image", "img")
 TEXT_COLUMNS = ("text",)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 REQUIRED_SPLITS = ("train", "test")
+SHARD = re.compile(r"(?P<split>.+)-(?P<index>\d+)-of-(?P<num>\d+)")
+"""How the hub names the files of a split that it cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +76,47 @@ def find_files(name: str, source: Source, data_dir: Path | None) -> Files:
                 + (f"; there is {', '.join(there[:20])}" if there else "")
             )
     else:
+        where = source.hub.folder
         snapshot = fetch(
             source.hub.repo,
             "dataset",
             source.hub.revision,
             [f"{source.hub.folder}/*.parquet"],
+            lacking=lambda snapshot: _lacking(snapshot / where, source.kind),
             remedy=f"Where there is a network: python -m tune_adaptive.prefetch --task {name}/MODEL"
             " --to DIR; then search with --data-dir DIR.",
         )
-        folder = snapshot / source.hub.folder
-    splits = {}
+        folder = snapshot / where
+    if lacking := _lacking(folder, source.kind):
+        raise InputError("\n".join(f"{folder}: {what}" for what in lacking))
+    splits = (*REQUIRED_SPLITS, "validation")
+    paths = {split: _files_of(folder, split, source.kind) for split in splits}
+    return Files(folder, {split: found for split, found in paths.items() if found})
+
+
+def _lacking(folder: Path, kind: str) -> list[str]:
+    """Say what a data set's folder lacks: a split, or one of the files a split was cut into."""
+    lacking = []
     for split in (*REQUIRED_SPLITS, "validation"):
-        if paths := _files_of(folder, split, source.kind):
-            splits[split] = paths
-        elif split in REQUIRED_SPLITS:
+        paths = _files_of(folder, split, kind)
+        if not paths and split in REQUIRED_SPLITS:
             endings = (
                 f"{split}-*.csv or {split}-*.jsonl"
-                if source.kind == "text"
+                if kind == "text"
                 else f"a folder {split}/ of a folder per class"
             )
-            raise InputError(f"{folder}: no {split}-*.parquet there, nor {endings}")
-    return Files(folder, splits)
+            lacking.append(f"no {split}-*.parquet there, nor {endings}")
+        there = {path.name for path in paths}
+        for path in paths:
+            if shard := SHARD.fullmatch(path.stem):
+                width, num = len(shard["index"]), shard["num"]
+                lacking += [
+                    f"no {name} there"
+                    for index in range(int(num))
+                    if (name := f"{shard['split']}-{index:0{width}}-of-{num}{path.suffix}")
+                    not in there
+                ]
+    return list(dict.fromkeys(lacking))
 
 
 def _files_of(folder: Path, split: str, kind: str) -> list[Path]:

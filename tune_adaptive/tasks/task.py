@@ -23,7 +23,7 @@ from tune_adaptive.tasks.pretrained import (
     find_checkpoint,
     read_checkpoint,
 )
-from tune_adaptive.tasks.tokens import Encoder, Subwords, Words
+from tune_adaptive.tasks.tokens import Encoder, Subwords, Words, read_tokenizer
 
 Note = str | int | float
 
@@ -197,6 +197,12 @@ def _published(name: str, options: TaskOptions) -> Task:
         positions = checkpoint.config.get("max_position_embeddings", max_length)
         if max_length > positions:
             raise InputError(f"--max-length {max_length}: {checkpoint_name} takes {positions}")
+        num_tokens, known = len(read_tokenizer(folder)), checkpoint.config.get("vocab_size")
+        if known is not None and num_tokens > known:
+            raise InputError(
+                f"--model-path {checkpoint_name}: its tokenizer has {num_tokens} tokens, its "
+                f"embedding {known}"
+            )
         notes |= {"checkpoint": checkpoint_name, "checkpoint_sha256": checkpoint.sha256}
         build, nbytes = partial(build_pretrained, checkpoint=checkpoint), checkpoint.nbytes
         encoder = Subwords(folder, max_length)

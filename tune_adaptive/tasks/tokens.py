@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tune_adaptive.errors import InputError
 
@@ -105,14 +105,7 @@ class Subwords:
 
     def fit(self, texts: Sequence[str]) -> Tokenizer:
         """Read the tokenizer; ``texts`` teach it nothing."""
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise InputError(f"--model-path {self.folder}: no tokenizer there: {error}") from error
-        if tokenizer.pad_token_id is None:
-            raise InputError(f"--model-path {self.folder}: its tokenizer has no padding token")
+        tokenizer = read_tokenizer(self.folder)
 
         def encode(texts: Sequence[str]) -> Ids:
             ids: Ids = tokenizer(
@@ -125,3 +118,20 @@ class Subwords:
             return ids
 
         return Tokenizer(encode, len(tokenizer), tokenizer.pad_token_id)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """Read a checkpoint's tokenizer.
+
+    Raises:
+        InputError: It cannot be read, or cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model-path {folder}: no tokenizer there: {error}") from error
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"--model-path {folder}: its tokenizer has no padding token")
+    return tokenizer

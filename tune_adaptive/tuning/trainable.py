@@ -1,6 +1,7 @@
 """The Trainable: one worker process that trains run after run."""
 
 import json
+import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -96,8 +97,16 @@ class Worker(tune.Trainable):
 
 
 def claim_device(gpu_fraction: float) -> torch.device:
-    """Return the device of this process, its memory capped to its share of the GPU."""
+    """Return the device of this process, its memory capped to its share of the GPU.
+
+    On a GPU only algorithms are used that repeat themselves, wherever torch has one, so that
+    the same seed gives the same metrics; torch warns where it has none.
+    """
     if gpu_fraction > 0 and torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
         if gpu_fraction < 1:
             torch.cuda.set_per_process_memory_fraction(gpu_fraction)
         return torch.device("cuda", torch.cuda.current_device())
