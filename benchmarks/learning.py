@@ -4,7 +4,8 @@
 
 Trains each task (default: all of the table) once per seed with ``tune_adaptive.training.train``:
 AdamW, a linear decay to 0 after the warm-up, the precision that ``--precision auto`` chooses.
-No configuration here was searched for. ``bert`` starts from the encoder in FOLDER.
+The configurations are usual ones; mnist/cnn missed its floor until its augmentation was chosen, by
+hand, on validation images. ``bert`` starts from the encoder in FOLDER.
 """
 
 import statistics
@@ -36,7 +37,11 @@ class Row:
 BERT = Recipe(lr=5e-5, weight_decay=0.01, warmup_frac=0.1)
 ROWS = {
     "mnist/cnn": Row(
-        98.5, 5, Recipe(3e-3, 0.1, warmup_frac=0.1), TaskOptions(batch_size=16), num_seeds=3
+        floor=98.5,
+        num_epochs=5,
+        recipe=Recipe(lr=3e-3, warmup_frac=0.1),
+        options=TaskOptions(batch_size=16, augment="shift"),
+        num_seeds=3,
     ),
     "fashion_mnist/cnn": Row(
         90.0, 12, Recipe(lr=2e-3, warmup_frac=0.1), TaskOptions(train_size=20_000)

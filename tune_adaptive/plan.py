@@ -36,7 +36,7 @@ class TaskPlan:
         num_test: Size of the test split.
         batch_size: Examples per optimizer step.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
-        augment: Of images: ``none``, ``standard`` or ``document``.
+        augment: Of images: ``none``, ``shift``, ``standard`` or ``document``.
         clip_norm: Gradients of a larger norm are scaled down to it; infinity leaves them.
         notes: What else was decided: where the data are from, a model's stem or checkpoint.
         data_sha256: Hash of the three splits.

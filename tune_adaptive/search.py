@@ -57,7 +57,7 @@ def main(
         str | None, typer.Option(help="adam, adamw or sgd.", rich_help_panel=HOW)
     ] = None,
     augment: Annotated[
-        str | None, typer.Option(help="none, standard or document.", rich_help_panel=HOW)
+        str | None, typer.Option(help="none, shift, standard or document.", rich_help_panel=HOW)
     ] = None,
     stem: Annotated[
         str | None, typer.Option(help="resnet18's: cifar or imagenet.", rich_help_panel=HOW)

@@ -152,6 +152,22 @@ def test_standard_is_a_shift_of_at_most_four_and_a_flip() -> None:
     assert {down for down, *_ in found} == set(range(9)) == {right for _, right, _ in found}
 
 
+def test_shift_moves_by_at_most_two_and_mirrors_nothing() -> None:
+    [x] = batch()
+    out = augmented(x, "shift", torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    found = set()
+    for image, before in zip(out, padded, strict=True):
+        [place] = [
+            (down, right)
+            for down in range(5)
+            for right in range(5)
+            if torch.equal(image, before[:, down : down + 12, right : right + 10])
+        ]
+        found.add(place)
+    assert {down for down, _ in found} == set(range(5)) == {right for _, right in found}
+
+
 def test_document_moves_what_it_says() -> None:
     x = torch.zeros(400, 1, 41, 41, dtype=torch.uint8)
     x[:, :, 18:23, 18:23] = 200  # a square in the middle

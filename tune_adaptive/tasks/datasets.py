@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Augment = Literal["none", "standard", "document"]
+Augment = Literal["none", "shift", "standard", "document"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Source:
         num_classes: K.
         shape: (H, W, C) of its images; None where it is text.
         hub: Where it is published; None where it is embedded in the package.
-        augment: What is usual for it: ``none``, ``standard`` or ``document``.
+        augment: What is usual for it: ``none``, ``shift``, ``standard`` or ``document``.
     """
 
     num_classes: int

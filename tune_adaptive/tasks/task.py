@@ -42,7 +42,7 @@ class Task:
         batch_size: Examples per optimizer step, >= 1.
         num_epochs: Default horizon T.
         optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
-        augment: Of images, in training: ``none``, ``standard`` or ``document``.
+        augment: Of images, in training: ``none``, ``shift``, ``standard`` or ``document``.
         clip_norm: Gradients of a larger norm are scaled down to it; infinity leaves them.
         notes: What else was decided, for the record.
         nbytes: Of what ``build`` carries with it, where that is large.
@@ -85,7 +85,7 @@ class TaskOptions:
         max_length: Most tokens of a text, >= 1.
         batch_size: Examples per optimizer step, >= 1.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
-        augment: ``none``, ``standard`` or ``document``.
+        augment: ``none``, ``shift``, ``standard`` or ``document``.
         stem: Of ``resnet18``: ``cifar`` or ``imagenet``.
         clip_norm: > 0.
     """
