@@ -12,10 +12,10 @@ from scipy import stats
 from tests.tuning.test_engine import plan
 from tune_adaptive import ledger
 from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.stats import Comparison, judge, mean_interval, sign_flip_p
 from tune_adaptive.errors import InputError
 from tune_adaptive.report.write import verdict_document
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
-from tune_adaptive.stats import Comparison, judge, mean_interval, sign_flip_p
 
 TASK = "tiny/linear"
 
@@ -25,6 +25,7 @@ def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -
         epoch=number,
         epoch_equivalents=float(number),
         num_steps=number,
+        planned_steps=3,
         train_loss=1.0,
         val_loss=1.0,
         val_accuracy=val,

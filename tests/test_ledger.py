@@ -9,7 +9,7 @@ from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
 
 RUN = RunSpec("r", "search", "a/b", Configuration("step", Recipe(), {"gamma": 0.1 + 0.2}), 7, 3)
-RESULT = EpochResult(1, 1.0, 9, 0.5, float("inf"), 0.1, (0.1, 0.2), (0, 5), 0.3, 1.0, 0.1, 5.0)
+RESULT = EpochResult(1, 1.0, 9, 27, 0.5, float("inf"), 0.1, (0.1, 0.2), (0, 5), 0.3, 1.0, 0.1, 5.0)
 EVENTS: list[ledger.Event] = [
     ledger.Opened(at=0.0),
     ledger.StageStarted("search", 12.0, 1.0),

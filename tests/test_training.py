@@ -217,7 +217,7 @@ def test_trained_again_with_its_signals_replayed_a_run_is_the_same(material: Mat
     one = [metrics(result) for result in train(live, material, record=first.extend)]
     replayed = replace(live, signals="replay")
     two = [
-        metrics(result) for result in train(replayed, material, record=again.extend, replay=first)
+        metrics(result) for result in train(replayed, material, record=again.extend, heard=first)
     ]
     assert one == two
     # The first step has no time of its own; what the machine was at is no part of it.
@@ -245,7 +245,7 @@ def test_slowed_down_in_the_middle_a_plan_in_time_ends_on_its_budget(
             time_budget_s=float(total) if stated else None,
         )
         heard: list[Signal] = []
-        *_, last = train(run, material, record=heard.extend, replay=slowed)
+        *_, last = train(run, material, record=heard.extend, heard=slowed)
         assert last.progress == 1.0
         taken[weight] = sum(signal.seconds or 0.0 for signal in heard)
     assert total <= taken[1.0] < total + 2.0

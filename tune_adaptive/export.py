@@ -31,7 +31,7 @@ def export(analysis: Analysis) -> list[Path]:
 
 
 def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
-    plan, task = analysis.plan, analysis.task(arm.task)
+    plan, task = analysis.plan, analysis.history.task(arm.task)
     accuracy = arm.test_accuracy
     return {
         "format": FORMAT,
@@ -52,6 +52,7 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "clip_norm": task.clip_norm,
             "notes": dict(task.notes),
             "precision": task.precision,
+            "options": dict(plan.options),
             "data_sha256": task.data_sha256,
             "val_accuracy": arm.select_val_accuracy,
             "verdict": analysis.verdicts[arm.task].sentence,

@@ -7,7 +7,7 @@ when the ledger is opened again.
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +16,15 @@ from typing import Any
 from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The experiment's first row."""
+    """The experiment's first row; ``plan_sha256`` is of the ``plan.toml`` it was begun with."""
 
     at: float
+    plan_sha256: str = ""
     version: int = VERSION
 
 
@@ -95,6 +96,14 @@ class Closed:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A row that could not be read; it stands in what is read, never in the file."""
+
+    line: int
+    reason: str
+
+
 Event = (
     Opened
     | StageStarted
@@ -105,6 +114,7 @@ Event = (
     | Selected
     | ArmFailed
     | Closed
+    | Damaged
 )
 _TYPES: dict[str, Any] = {
     "opened": Opened,
@@ -162,26 +172,31 @@ def cut_torn_tail(path: Path) -> None:
 
 
 def read(path: Path) -> list[Event]:
-    """Read every whole row of a ledger; a torn last row is left out.
+    """Read every row of a ledger; one that is torn or corrupt comes back as :class:`Damaged`.
 
     Raises:
-        InputError: There is no ledger, or a row cannot be read; the message names the line.
+        InputError: There is no ledger, or it is of another version.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: not an experiment's ledger: {error.strerror}") from error
-    lines = content[: content.rfind(b"\n") + 1].splitlines()
-    return list(_parse(lines, path))
+    return list(_parse(content.split(b"\n"), path))
 
 
-def _parse(lines: Iterable[bytes], path: Path) -> Iterator[Event]:
+def _parse(lines: Sequence[bytes], path: Path) -> Iterator[Event]:
+    """Parse ``lines``; what follows the last newline is torn, if it is anything."""
     for number, line in enumerate(lines, start=1):
+        if number == len(lines):
+            if line:
+                yield Damaged(number, "torn: the writer was cut off")
+            return
         try:
             row = json.loads(line)
             event = _event(row.pop("event"), row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: line {number} cannot be read: {error!r}") from error
+            yield Damaged(number, f"cannot be read: {error!r}")
+            continue
         if isinstance(event, Opened) and event.version != VERSION:
             raise InputError(
                 f"{path}: written by version {event.version} of the ledger; this reads {VERSION}"

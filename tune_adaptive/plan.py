@@ -1,5 +1,6 @@
 """The plan of an experiment, frozen in ``plan.toml`` before the first run."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,14 +10,21 @@ from typing import Any
 
 import tomli_w
 
+from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.errors import InputError
-from tune_adaptive.runs import Stage
+from tune_adaptive.runs import Slowdown, Stage
 from tune_adaptive.signals.complexity import Complexity
 
-FORMAT = 2
+FORMAT = 3
 
-FIRST_SEED: dict[Stage, int] = {"search": 0, "select": 100_000, "final": 200_000}
-"""Where each stage's seeds begin, so that no two stages share one."""
+FIRST_SEED: dict[str, int] = {"search": 0, "select": 100_000, "final": 200_000, "verify": 300_000}
+"""Where the seeds of each begin, so that no two share one. Ablations and contention repeat
+the final runs, and so their seeds."""
+
+CANARY_EPOCHS = 3
+NUM_CANARIES = 3  # at the start, in the middle and at the end of the final stage
+START_UP_S = 20.0
+"""What Ray and its workers take on a small machine [s], for the estimate."""
 
 SEEDS_PER_EXPERIMENT = 1_000_000
 
@@ -43,6 +51,7 @@ class TaskPlan:
         complexity: C and what it was made of.
         precision: ``fp32`` or ``bf16``.
         epoch_s: Seconds of one epoch and its validation on one slot, as calibrated.
+        loaded_epoch_s: The same with every slot at work.
         spaces: Per schedule, the tables of its search space.
         space_sha256: Per schedule, the hash of its search space.
     """
@@ -61,6 +70,7 @@ class TaskPlan:
     complexity: Complexity
     precision: str
     epoch_s: float
+    loaded_epoch_s: float
     spaces: Mapping[str, Mapping[str, Any]]
     space_sha256: Mapping[str, str]
 
@@ -77,9 +87,13 @@ class Plan:
         schedules: The schedules compared.
         tasks: The tasks they are compared on.
         budget: Full-run equivalents that each arm may spend in the search.
-        num_candidates: How many trials of each arm are re-run to select one.
+        num_witnesses: Trials of each arm that are drawn beforehand and never stopped early.
+        num_candidates: How many trials of each arm are re-run to select one, besides its
+            defaults.
         num_select_seeds: Fresh seeds of each candidate.
-        num_final_seeds: Fresh seeds of each selected configuration.
+        num_final_seeds: Fresh seeds of each selected configuration, and of each default.
+        final_slots: Runs that are at work at once after the selection: one a device.
+        ablations: Whether the studied schedule is run again without each of its parts.
         signals: ``live``, ``steady`` or ``replay``.
         gpus_per_trial: Share of a GPU each trial gets; 0 trains on the CPU.
         cpus_per_trial: CPUs each trial gets.
@@ -89,8 +103,12 @@ class Plan:
         device: What the runs train on, in words.
         versions: Of the packages that decide the numbers.
         hardware: What the machine is.
+        options: What was asked of the tasks, as far as it was not the default.
+        slowdown: What every selected configuration is run again under, if anything.
         run_time_budget_s: Seconds that a schedule which plans in time should take for a run;
             None lets it measure them.
+        time_budget_s: Seconds that the whole experiment may take, which T was solved for;
+            None where T was given.
     """
 
     name: str
@@ -100,9 +118,12 @@ class Plan:
     schedules: tuple[str, ...]
     tasks: tuple[TaskPlan, ...]
     budget: float
+    num_witnesses: int
     num_candidates: int
     num_select_seeds: int
     num_final_seeds: int
+    final_slots: int
+    ablations: bool
     signals: str
     gpus_per_trial: float
     cpus_per_trial: float
@@ -112,31 +133,70 @@ class Plan:
     device: str
     versions: Mapping[str, str]
     hardware: Mapping[str, str | int]
+    options: Mapping[str, str | int | float]
+    slowdown: Slowdown | None = None
     run_time_budget_s: float | None = None
+    time_budget_s: float | None = None
 
-    def stage_seed(self, stage: Stage, index: int) -> int:
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that this plan has, in their order."""
+        ablation: tuple[Stage, ...] = ("ablation",) if self.ablations else ()
+        contention: tuple[Stage, ...] = ("contention",) if self.slowdown else ()
+        return ("search", "select", "final", *ablation, *contention)
+
+    @property
+    def arms(self) -> list[tuple[str, str]]:
+        """Every (task, schedule) there is."""
+        return [(task.name, schedule) for task in self.tasks for schedule in self.schedules]
+
+    def stage_seed(self, stage: str, index: int) -> int:
         """Return the ``index``-th seed of a stage; the stages' seeds are disjoint."""
         return self.seed * SEEDS_PER_EXPERIMENT + FIRST_SEED[stage] + index
 
-    def stage_epochs(self, stage: Stage) -> float:
-        """Return the most a stage may spend over all arms, in epoch-equivalents."""
-        full_runs = {
-            "search": self.budget,
-            "select": self.num_candidates * self.num_select_seeds,
-            "final": self.num_final_seeds,
+    def full_runs(self, stage: Stage) -> float:
+        """Return the most full runs that a stage spends on a task, over all its arms."""
+        num_ablations = sum(ABLATIONS.get(name, 0) for name in self.schedules)
+        num_ablations = num_ablations if self.ablations else 0
+        share = 1.0  # of a run, before the slowdown cuts it
+        if self.slowdown is not None:
+            share = self.slowdown.affordable_steps(1000) / 1000
+        return {
+            "search": self.budget * len(self.schedules),
+            "select": (self.num_candidates + 1) * self.num_select_seeds * len(self.schedules),
+            "final": 2 * self.num_final_seeds * len(self.schedules),
+            "ablation": self.num_final_seeds * num_ablations,
+            "contention": self.num_final_seeds * (len(self.schedules) + num_ablations) * share,
         }[stage]
-        return sum(task.num_epochs * full_runs for task in self.tasks) * len(self.schedules)
+
+    def task_epochs(self, stage: Stage, task: TaskPlan) -> float:
+        """Return the most a stage may spend on a task, in epoch-equivalents."""
+        epochs = self.full_runs(stage) * task.num_epochs
+        if stage == "final":
+            epochs += NUM_CANARIES * min(CANARY_EPOCHS, task.num_epochs)
+        return epochs
+
+    def stage_epochs(self, stage: Stage) -> float:
+        """Return the most a stage may spend over all tasks, in epoch-equivalents."""
+        return sum(self.task_epochs(stage, task) for task in self.tasks)
+
+    def stage_s(self, stage: Stage) -> float:
+        """Return the estimated wall-clock seconds of a stage."""
+        if stage in ("search", "select"):
+            slot_s = sum(self.task_epochs(stage, task) * task.loaded_epoch_s for task in self.tasks)
+            return slot_s / self.slots
+        alone_s = sum(self.task_epochs(stage, task) * task.epoch_s for task in self.tasks)
+        return alone_s / self.final_slots
 
     def estimated_s(self) -> float:
-        """Return the estimated wall-clock seconds of all stages, start-up left out."""
-        per_task = self.budget + self.num_candidates * self.num_select_seeds + self.num_final_seeds
-        slot_s = sum(task.num_epochs * task.epoch_s * per_task for task in self.tasks)
-        return slot_s * len(self.schedules) / self.slots
+        """Return the estimated wall-clock seconds of all stages, start-up included."""
+        return START_UP_S + sum(map(self.stage_s, self.stages))
 
-    def write(self, path: Path) -> None:
-        """Write ``plan.toml``."""
+    def write(self, path: Path) -> str:
+        """Write ``plan.toml``; return its SHA-256, which the ledger keeps."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
         path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode())
+        return hash_file(path)
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
@@ -157,6 +217,8 @@ class Plan:
             for name in (document["name"], *schedules, *(task.name for task in tasks)):
                 if not all(NAME.fullmatch(part) for part in name.split("/", 1)):
                     raise InputError(f"{path}: {name!r} is no name of a task or schedule")
+            if "slowdown" in document:
+                document["slowdown"] = Slowdown(**document["slowdown"])
             return cls(**(document | {"tasks": tasks, "schedules": schedules}))
         except OSError as error:
             raise InputError(
@@ -166,3 +228,8 @@ class Plan:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: not a plan: {error!r}") from error
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

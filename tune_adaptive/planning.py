@@ -7,80 +7,34 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import psutil
 import torch
 
-from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.plan import NAME, Plan, TaskPlan
+from tune_adaptive.request import Request, check_request
 from tune_adaptive.runs import Configuration, Recipe, Signal, Value
 from tune_adaptive.schedules import (
-    OPTIMIZERS,
     SCHEDULES,
     Horizon,
     build_optimizer,
-    is_installed,
 )
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
-from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, unknown_task
-from tune_adaptive.tasks.datasets import Augment
+from tune_adaptive.tasks import Dataset, Task, make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.tasks.vision import Stem
 from tune_adaptive.training import Material, calibrate
 
 NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a person asked for; the command line's options in their own words.
-
-    Attributes:
-        tasks: Names of tasks: ``dataset/model`` or ``package.module:variable``.
-        schedules: Names of schedules.
-        options: What is asked of every task.
-        space_dir: Folder of the search spaces.
-        results_dir: Folder of the experiments.
-        name: The experiment's name; None makes one of the date.
-        num_epochs: T; None is each task's own.
-        budget: Full-run equivalents per arm, >= 1.
-        num_final_seeds: Fresh seeds of the comparison, >= 1.
-        gpus_per_trial: Share of a GPU in (0, 1]; None is 1 where there is a GPU, else 0.
-        num_gpus: GPUs the cluster is told it has; None is what is there.
-        cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
-            trials run at once as share the GPUs.
-        max_concurrent: Most trials at once; None is what fits.
-        precision: ``auto``, ``fp32`` or ``bf16``.
-        signals: ``live``, ``steady`` or ``replay:FILE``.
-        run_time_budget_s: Seconds that a schedule which plans in time should take for a run,
-            > 0; None lets it measure them.
-        seed: Root of all seeds.
-        command: What was typed, for the record.
-    """
-
-    tasks: tuple[str, ...]
-    schedules: tuple[str, ...]
-    space_dir: Path
-    options: TaskOptions = TaskOptions()  # noqa: RUF009 (frozen)
-    results_dir: Path = Path("results")
-    name: str | None = None
-    num_epochs: int | None = None
-    budget: float = 8.0
-    num_final_seeds: int = 8
-    gpus_per_trial: float | None = None
-    num_gpus: int | None = None
-    cpus_per_trial: float | None = None
-    max_concurrent: int | None = None
-    precision: str = "auto"
-    signals: str = "live"
-    run_time_budget_s: float | None = None
-    seed: int = 0
-    command: str = ""
+WITNESS_SHARE = 0.2
+TIME_RESERVE = 0.85
+"""Share of a time budget that the estimate may fill; the rest is for what it does not know."""
+MAX_PILOTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +57,7 @@ def prepare(request: Request) -> Experiment:
         InputError: Something asked for cannot be.
         EnvironmentFault: The machine lacks something asked for.
     """
-    _check_request(request)
+    check_request(request)
     folder = _folder(request)
     tasks = _make_tasks(request)
     spaces = _load_spaces(request, tasks)
@@ -117,7 +71,7 @@ def prepare(request: Request) -> Experiment:
     torch.set_num_threads(max(1, int(cpus_per_trial)))
     try:
         task_plans = tuple(
-            _plan_task(task, datasets[name], request, spaces, device)
+            _plan_task(task, datasets[name], request, spaces, device, slots)
             for name, task in tasks.items()
         )
     finally:
@@ -130,9 +84,12 @@ def prepare(request: Request) -> Experiment:
         schedules=request.schedules,
         tasks=task_plans,
         budget=request.budget,
+        num_witnesses=min(round(WITNESS_SHARE * request.budget), math.floor(request.budget) - 1),
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,
+        final_slots=min(slots, max(1, num_gpus if gpus_per_trial == 1 else 1)),
+        ablations=request.ablations,
         signals=signals,
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,
@@ -151,110 +108,40 @@ def prepare(request: Request) -> Experiment:
             "cpus": num_cpus,
             "memory_bytes": psutil.virtual_memory().total,
         },
+        options={
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(request.options).items()
+            if value is not None
+        },
+        slowdown=request.slowdown,
         run_time_budget_s=request.run_time_budget_s,
+        time_budget_s=request.time_budget_s,
     )
+    if request.time_budget_s is not None:
+        plan = _within(plan, request.time_budget_s)
     return Experiment(plan, folder, tasks, datasets, replay)
 
 
-def _check_request(request: Request) -> None:
-    options = request.options
-    problems = [
-        f"--task {name}: {problem}" for name in request.tasks if (problem := unknown_task(name))
-    ]
-    problems += [
-        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
-        for name in request.schedules
-        if name not in SCHEDULES
-    ]
-    for what, names in (("task", request.tasks), ("schedule", request.schedules)):
-        problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
-    for option, value, ok, allowed in (
-        (
-            "--epochs",
-            request.num_epochs,
-            request.num_epochs is None or request.num_epochs >= 1,
-            ">= 1",
-        ),
-        (
-            "--budget",
-            request.budget,
-            1 <= request.budget < math.inf,
-            ">= 1: an arm must afford one full run",
-        ),
-        ("--final-seeds", request.num_final_seeds, request.num_final_seeds >= 1, ">= 1"),
-        (
-            "--gpus-per-trial",
-            request.gpus_per_trial,
-            request.gpus_per_trial is None or 0 < request.gpus_per_trial <= 1,
-            "in (0, 1]",
-        ),
-        (
-            "--num-gpus",
-            request.num_gpus,
-            request.num_gpus is None or request.num_gpus >= 0,
-            ">= 0",
-        ),
-        (
-            "--cpus-per-trial",
-            request.cpus_per_trial,
-            request.cpus_per_trial is None or 0 < request.cpus_per_trial < math.inf,
-            "> 0 and finite",
-        ),
-        (
-            "--max-concurrent",
-            request.max_concurrent,
-            request.max_concurrent is None or request.max_concurrent >= 1,
-            ">= 1",
-        ),
-        (
-            "--run-time-budget",
-            request.run_time_budget_s,
-            request.run_time_budget_s is None or 0 < request.run_time_budget_s < math.inf,
-            "> 0 seconds and finite",
-        ),
-        *(
-            (option, value, value is None or value >= 1, ">= 1")
-            for option, value in (
-                ("--train-size", options.train_size),
-                ("--max-length", options.max_length),
-                ("--batch-size", options.batch_size),
-            )
-        ),
-        (
-            "--clip-norm",
-            options.clip_norm,
-            options.clip_norm is None or options.clip_norm > 0,
-            "> 0",
-        ),
-        ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
-    ):
-        if not ok:
-            problems.append(f"{option} must be {allowed}, got {value}")
-    for option, choice, choices in (
-        ("--precision", request.precision, ("auto", "fp32", "bf16")),
-        ("--signals", request.signals.partition(":")[0], ("live", "steady", "replay")),
-        ("--optimizer", options.optimizer, tuple(OPTIMIZERS)),
-        ("--augment", options.augment, get_args(Augment)),
-        ("--stem", options.stem, get_args(Stem)),
-    ):
-        if choice is not None and choice not in choices:
-            problems.append(
-                f"{option} must be one of {', '.join(choices)}, got {choice!r}"
-                f"{did_you_mean(choice, choices)}"
-            )
-    if request.signals == "replay" or request.signals.startswith(("live:", "steady:")):
-        problems.append(f"--signals {request.signals}: live, steady or replay:FILE")
-    if request.signals == "steady" and request.run_time_budget_s is not None:
-        problems.append("--run-time-budget needs a clock, and --signals steady has none")
-    if problems:
-        raise InputError("\n".join(problems))
-    for schedule in request.schedules:
-        if not is_installed(schedule):
-            build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
+def _within(plan: Plan, time_budget_s: float) -> Plan:
+    """Shorten the horizons, all by the same share, until the estimate keeps the budget.
 
-
-def _repeated(names: tuple[str, ...]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+    Raises:
+        InputError: One epoch a run is too much already.
+    """
+    longest = max(task.num_epochs for task in plan.tasks)
+    for horizon in range(longest, 0, -1):
+        tasks = tuple(
+            replace(task, num_epochs=max(1, task.num_epochs * horizon // longest))
+            for task in plan.tasks
+        )
+        shortened = replace(plan, tasks=tasks)
+        estimated_s = shortened.estimated_s()
+        if estimated_s <= TIME_RESERVE * time_budget_s:
+            return shortened
+    raise InputError(
+        f"--time-budget of {time_budget_s:.0f} s: one epoch a run takes {estimated_s:.0f} s "
+        "already; lower --budget, --final-seeds or --train-size, or compare fewer schedules"
+    )
 
 
 def _folder(request: Request) -> Path:
@@ -413,12 +300,19 @@ def _plan_task(
     request: Request,
     spaces: Mapping[tuple[str, str], SearchSpace],
     device: torch.device,
+    slots: int,
 ) -> TaskPlan:
     description = data.describe()
     material = Material(
         task, description, Split.of(data.train, device), Split.of(data.validation, device)
     )
-    calibration = calibrate(material, request.precision, by_clock=request.signals == "live")
+    by_clock = request.signals == "live"
+    calibration = calibrate(material, request.precision, by_clock=by_clock)
+    loaded_epoch_s = calibration.epoch_s
+    if by_clock and slots > 1:
+        with ThreadPoolExecutor(num_pilots := min(slots, MAX_PILOTS)) as pilots:
+            others = pilots.map(calibrate, [material] * num_pilots, [calibration.precision] * 4)
+            loaded_epoch_s = max(loaded_epoch_s, *(other.epoch_s for other in others))
     return TaskPlan(
         name=task.name,
         num_epochs=task.num_epochs if request.num_epochs is None else request.num_epochs,
@@ -434,6 +328,7 @@ def _plan_task(
         complexity=description.complexity,
         precision=calibration.precision,
         epoch_s=calibration.epoch_s,
+        loaded_epoch_s=loaded_epoch_s,
         spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
         space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
     )

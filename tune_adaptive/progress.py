@@ -19,8 +19,6 @@ from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import RunSpec, Stage
 
-STAGES: tuple[Stage, ...] = ("search", "select", "final")
-
 
 @dataclass(slots=True)
 class ArmTally:
@@ -59,17 +57,17 @@ class Tally:
             }
         elif isinstance(event, ledger.RunStarted):
             self.runs[event.run.id] = event.run
-            self.arms[event.run.arm].running += 1
+            self._arm(event.run).running += 1
         elif isinstance(event, ledger.EpochDone):
             run, result = self.runs[event.run_id], event.result
             delta = result.epoch_equivalents - self.run_spent.get(run.id, 0.0)
             self.run_spent[run.id] = result.epoch_equivalents
             self.last[run.id] = result.val_accuracy
-            self.arms[run.arm].spent += delta
+            self._arm(run).spent += delta
             self.spent[run.stage] += delta
             self.first_epoch = self.first_epoch or (result.ended_at, self.spent[run.stage])
         elif isinstance(event, ledger.RunEnded):
-            arm = self.arms[self.runs[event.run_id].arm]
+            arm = self._arm(self.runs[event.run_id])
             arm.running -= 1
             if event.status == "completed":
                 arm.completed += 1
@@ -80,6 +78,9 @@ class Tally:
             else:
                 arm.lost += 1
 
+    def _arm(self, run: RunSpec) -> ArmTally:
+        return self.arms.setdefault(run.arm, ArmTally())  # a canary is of no arm
+
     def seconds_left(self, now: float) -> float:
         """Estimate what is left: by the present stage's pace, else by the plan's estimate."""
         if self.stage is None:
@@ -89,8 +90,8 @@ class Tally:
         if spent > before:
             pace = (now - since) / (spent - before)
         else:
-            pace = self.plan.estimated_s() / sum(map(self.plan.stage_epochs, STAGES))
-        coming = STAGES[STAGES.index(self.stage) :]
+            pace = self.plan.estimated_s() / sum(map(self.plan.stage_epochs, self.plan.stages))
+        coming = self.plan.stages[self.plan.stages.index(self.stage) :]
         left = sum(self.plan.stage_epochs(stage) for stage in coming) - spent
         return max(0.0, left * pace)
 
@@ -148,9 +149,11 @@ class Progress:
             return "starting Ray and its workers"
         total = tally.plan.stage_epochs(tally.stage)
         left = tally.seconds_left(self._clock())
+        stages = tally.plan.stages
+        number = f"{stages.index(tally.stage) + 1} of {len(stages)}"
         return (
-            f"{tally.stage} {tally.spent[tally.stage]:.0f}/{total:g} epochs, "
-            f"about {_duration(left)} left"
+            f"{tally.stage} ({number}) {tally.spent[tally.stage]:.0f}/{total:g} epochs, "
+            f"about {duration(left)} left"
         )
 
     def _render(self) -> Group:
@@ -172,7 +175,8 @@ class Progress:
         return Group(table, Text(self._summary()), bar)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Say how long, in the two largest units."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,9 +1,10 @@
-"""The protocol: search -> select -> final, as planned, recorded in the ledger.
+"""The protocol: search -> select -> final, and what follows it, recorded in the ledger.
 
 Every arm (a schedule on a task) spends the same budget in the search. Its best trials
 are re-run on fresh seeds, the best mean is selected, and the selected configurations
-run on final seeds that are fresh again and the same for every arm. Only final runs open
-the test split.
+run on final seeds that are fresh again and the same for every arm, beside the arms' untuned
+defaults. Ablations and contention, if asked for, repeat the final runs. Only these open the
+test split, each once, and only one of them is at work on a device.
 """
 
 import math
@@ -12,15 +13,24 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from tune_adaptive import ledger as record
+from tune_adaptive.ablations import ablate
 from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial, last_line
 from tune_adaptive.ledger import Ledger
-from tune_adaptive.plan import Plan
+from tune_adaptive.plan import CANARY_EPOCHS, Plan, TaskPlan
 from tune_adaptive.planning import Experiment
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
+from tune_adaptive.runs import (
+    RECIPE_NAMES,
+    Configuration,
+    EpochResult,
+    RunSpec,
+    Stage,
+    Status,
+)
 from tune_adaptive.signals.node import Node
-from tune_adaptive.signals.replay import dump_signals
+from tune_adaptive.signals.replay import dump_signals, read_signals
 from tune_adaptive.spaces import space_from_dict
 from tune_adaptive.tuning.arms import Arm, Arms
 from tune_adaptive.tuning.engine import cluster, execute, quiet
@@ -45,7 +55,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
     try:
         signals = experiment.folder / "signals"
         signals.mkdir(parents=True)
-        plan.write(experiment.folder / "plan.toml")
+        plan_sha256 = plan.write(experiment.folder / "plan.toml")
         if experiment.replay:
             (signals / "replayed.jsonl").write_text(dump_signals(experiment.replay))
     except FileExistsError as error:
@@ -59,6 +69,16 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
             ledger.append(event)
             watch(event)
 
+        def recording(run: RunSpec) -> str:
+            """Return what ``run`` hears of another run's recording."""
+            if run.hearing is None:
+                return ""
+            heard = read_signals(signals / f"{run.hearing.recording}.jsonl")
+            heard = [signal for signal in heard if signal.lr is not None]
+            if run.hearing.shuffled:
+                random.Random(run.seed).shuffle(heard)
+            return dump_signals(heard)
+
         def record_signals(run: RunSpec, lines: str) -> None:
             with (signals / f"{run.id}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(lines)
@@ -67,7 +87,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
         data_bytes += sum(task.nbytes for task in experiment.tasks.values())
         with quiet(verbose), closing(Node()) as node:
             node.latest()  # this process is the node's sampler, as long as the experiment runs
-            note(record.Opened(at=time.time()))
+            note(record.Opened(time.time(), plan_sha256))
             arms = _arms(plan)
             stages = _Stages(plan, arms, note)
             try:
@@ -79,6 +99,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
                         experiment.datasets,
                         experiment.replay,
                         record_signals,
+                        recording,
                     )
             finally:
                 arms.save_studies(experiment.folder / "studies.db")
@@ -101,6 +122,7 @@ class _Stages:
         self._arms = arms
         self._note = note
         self.selected: list[Configuration] = []
+        self._ended_well: set[str] = set()
         self.failure = ""  # what the last run that failed said
         self._stages = self._sequence()
         self._present: Jobs | None = next(self._stages)
@@ -110,13 +132,9 @@ class _Stages:
         note(record.StageStarted("search", plan.stage_epochs("search"), time.time()))
         yield self._arms
 
-        candidates = {
-            (task.name, schedule): self._arms.candidates((task.name, schedule), plan.num_candidates)
-            for task in plan.tasks
-            for schedule in plan.schedules
-        }
+        candidates = {arm: self._arms.candidates(arm, plan.num_candidates) for arm in plan.arms}
         reruns = [
-            _rerun(plan, "select", candidate.run, f"{candidate.run.id}-{index}", index)
+            _rerun(plan, "select", candidate.run, f"{candidate.run.id}-{index}", index, "candidate")
             for arm in candidates.values()
             for candidate in arm
             for index in range(plan.num_select_seeds)
@@ -143,13 +161,56 @@ class _Stages:
             winners.append(best)
 
         finals = [
-            _rerun(plan, "final", best, f"{_slug(best)}-{index}", index, open_test=True)
+            _rerun(plan, "final", best, f"{_slug(best)}-{index}", index, "selected")
             for best in winners
             for index in range(plan.num_final_seeds)
         ]
-        random.Random(plan.seed).shuffle(finals)
-        note(record.StageStarted("final", plan.stage_epochs("final"), time.time()))
-        yield FixedRuns(finals)
+        untuned = [
+            _rerun(
+                plan,
+                "final",
+                default.run,
+                f"{_slug(default.run)}-default-{index}",
+                index,
+                "default",
+            )
+            for arm in plan.arms
+            if (default := self._arms.default(arm)) is not None
+            and (arm, default.run.configuration)
+            not in [(best.arm, best.configuration) for best in winners]
+            for index in range(plan.num_final_seeds)
+        ]
+        order = [*finals, *untuned]
+        random.Random(plan.seed).shuffle(order)
+        for index, place in enumerate((0, len(order) // 2, len(order))):
+            canaries = [_canary(plan, task, index) for task in plan.tasks]
+            order[place + index * len(canaries) : place + index * len(canaries)] = canaries
+        yield self._exclusive("final", order)
+
+        ablations: list[RunSpec] = []
+        for best in winners:
+            own = [run for run in finals if run.arm == best.arm and run.id in self._ended_well]
+            ablations += ablate(own)
+        if plan.ablations:
+            yield self._exclusive("ablation", ablations)
+        if plan.slowdown is not None:
+            yield self._exclusive(
+                "contention",
+                [
+                    replace(
+                        run,
+                        id=f"contention-{run.id.partition('-')[2]}",
+                        stage="contention",
+                        slowdown=plan.slowdown,
+                    )
+                    for run in (*finals, *(ablations if plan.ablations else ()))
+                ],
+            )
+
+    def _exclusive(self, stage: Stage, runs: list[RunSpec]) -> Jobs:
+        """One run a device, so that their times can be compared."""
+        self._note(record.StageStarted(stage, self._plan.stage_epochs(stage), time.time()))
+        return FixedRuns(runs, self._plan.final_slots)
 
     def next(self) -> RunSpec | None:
         while self._present is not None and self._present.exhausted:
@@ -171,6 +232,8 @@ class _Stages:
         status = self._present.heard(run, result)
         if status is not None:
             self._note(record.RunEnded(run.id, status, "", time.time()))
+        if status == "completed":
+            self._ended_well.add(run.id)
         return status
 
     def failed(self, run: RunSpec, message: str) -> None:
@@ -201,6 +264,7 @@ def _arms(plan: Plan) -> Arms:
                 budget=plan.budget * task.num_epochs,
                 seeds=seeds,
                 sampler_seed=plan.seed,
+                num_witnesses=plan.num_witnesses,
             )
             for task in plan.tasks
             for schedule in plan.schedules
@@ -208,20 +272,31 @@ def _arms(plan: Plan) -> Arms:
     )
 
 
-def _rerun(
-    plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, open_test: bool = False
-) -> RunSpec:
-    return RunSpec(
+def _rerun(plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, role: str) -> RunSpec:
+    return replace(
+        run,
         id=f"{stage}-{name}",
         stage=stage,
-        task=run.task,
-        configuration=run.configuration,
         seed=plan.stage_seed(stage, index),
-        num_epochs=run.num_epochs,
-        precision=run.precision,
-        signals=run.signals,
-        open_test=open_test,
-        time_budget_s=run.time_budget_s,
+        open_test=stage == "final",
+        role=role,
+    )
+
+
+def _canary(plan: Plan, task: TaskPlan, index: int) -> RunSpec:
+    """A constant learning rate and nothing else: what changes in its time is the machine."""
+    space = space_from_dict(task.spaces[plan.schedules[0]], "plan.toml")
+    values = {n: v for n, v in space.defaults().items() if n in RECIPE_NAMES}
+    return RunSpec(
+        id=f"final-{task.name.replace('/', '-')}-canary-{index}",
+        stage="final",
+        task=task.name,
+        configuration=Configuration.from_values("constant", values),
+        seed=plan.stage_seed("final", 0),
+        num_epochs=min(CANARY_EPOCHS, task.num_epochs),
+        precision=task.precision,
+        signals=plan.signals,
+        role="canary",
     )
 
 

@@ -4,6 +4,7 @@ Everything here is plain, frozen data. Nothing here imports torch or ray, so tha
 ledger, the analysis and the report can read it anywhere.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 Value = bool | int | float | str
 """A hyperparameter's value."""
 
-Stage = Literal["search", "select", "final"]
+Stage = Literal["search", "select", "final", "ablation", "contention"]
 Status = Literal["completed", "stopped", "diverged", "failed"]
 
 
@@ -57,6 +58,51 @@ OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 
 
 @dataclass(frozen=True, slots=True)
+class Slowdown:
+    """A machine that slows down in mid-run, on a clock of its own: nobody has to wait for it.
+
+    Each step takes 1 unit, from ``start_frac`` of the planned steps on ``factor`` units, and
+    the run is cut when as many units have passed as there were steps planned.
+
+    Attributes:
+        factor: > 1.
+        start_frac: In [0, 1).
+    """
+
+    factor: float
+    start_frac: float
+
+    def step_s(self, step: int, total_steps: int) -> float:
+        """Return how long step ``step`` (from 0) takes."""
+        return self.factor if step >= self.start_frac * total_steps else 1.0
+
+    def affordable_steps(self, total_steps: int) -> int:
+        """Return the steps that end within ``total_steps`` units.
+
+        Example:
+            >>> Slowdown(2.0, 0.4).affordable_steps(100)
+            70
+        """
+        full_speed = math.ceil(self.start_frac * total_steps)
+        return full_speed + math.floor((total_steps - full_speed) / self.factor + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What a run hears of another run's recording instead of its own training.
+
+    Attributes:
+        recording: Id of the run that was recorded.
+        names: Of ``lr`` (open loop: the schedule is a table), ``loss``, ``seconds``, ``load``.
+        shuffled: Whether the recording's steps are shuffled, by the run's seed.
+    """
+
+    recording: str
+    names: tuple[str, ...]
+    shuffled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """One training to be done.
 
@@ -71,6 +117,11 @@ class RunSpec:
         signals: ``live``, ``steady`` or ``replay``.
         open_test: Whether the run ends with one look at the test split.
         time_budget_s: Seconds that a schedule which plans in time should take, > 0.
+        role: Why it is run: ``default`` (the schedule's own defaults), ``witness`` (drawn
+            beforehand, never stopped early), ``sampled`` (by Optuna), ``candidate``,
+            ``selected``, ``canary`` (times the machine) or the name of an ablation.
+        slowdown: The injected slowdown, if there is one.
+        hearing: What it hears of another run, if anything.
     """
 
     id: str
@@ -83,6 +134,9 @@ class RunSpec:
     signals: str = "live"
     open_test: bool = False
     time_budget_s: float | None = None
+    role: str = "sampled"
+    slowdown: Slowdown | None = None
+    hearing: Hearing | None = None
 
     @property
     def arm(self) -> tuple[str, str]:
@@ -101,6 +155,11 @@ class RunSpec:
         row["configuration"] = Configuration(
             own["schedule"], Recipe(**own["recipe"]), dict(own["parameters"])
         )
+        if row.get("slowdown") is not None:
+            row["slowdown"] = Slowdown(**row["slowdown"])
+        if row.get("hearing") is not None:
+            heard = row["hearing"]
+            row["hearing"] = Hearing(**(heard | {"names": tuple(heard["names"])}))
         return cls(**row)
 
 
@@ -143,6 +202,7 @@ class EpochResult:
         epoch: 1-based number of the epoch.
         epoch_equivalents: Training examples processed so far / size of the training split.
         num_steps: Optimizer steps so far.
+        planned_steps: Optimizer steps that its schedule planned for.
         train_loss: Mean training loss over the epoch [nats].
         val_loss: Validation loss at its end [nats].
         val_accuracy: Validation accuracy at its end, in [0, 1].
@@ -170,6 +230,7 @@ class EpochResult:
     epoch: int
     epoch_equivalents: float
     num_steps: int
+    planned_steps: int
     train_loss: float
     val_loss: float
     val_accuracy: float

@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.stats import promised_power
 from tune_adaptive.cli import run_command
+from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.export import export
 from tune_adaptive.plan import Plan
-from tune_adaptive.planning import Experiment, Request, prepare
-from tune_adaptive.progress import STAGES, Progress
+from tune_adaptive.planning import Experiment, prepare
+from tune_adaptive.progress import Progress, duration
 from tune_adaptive.protocol import run
 from tune_adaptive.report import write_report
+from tune_adaptive.request import PRESETS, Request, parse_contention, parse_duration
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
 from tune_adaptive.tasks import TaskOptions
@@ -29,10 +32,10 @@ WHAT, HOW_MUCH, WHERE, HOW = "What", "How much", "Where", "How"
 def main(
     task: Annotated[
         list[str], typer.Option(help="dataset/model or module:task.", rich_help_panel=WHAT)
-    ] = ["fashion_mnist_mini/cnn"],  # noqa: B006
+    ] = [],  # noqa: B006
     schedule: Annotated[
         list[str], typer.Option(help="Schedule, or all; repeatable.", rich_help_panel=WHAT)
-    ] = ["adaptive", "step", "exponential"],  # noqa: B006
+    ] = [],  # noqa: B006
     space: Annotated[
         Path | None, typer.Option(help="Folder of search spaces.", rich_help_panel=WHAT)
     ] = None,
@@ -68,12 +71,24 @@ def main(
     epochs: Annotated[
         int | None, typer.Option(help="Horizon T of every run.", rich_help_panel=HOW_MUCH)
     ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="Of all, like 8h; T is solved.", rich_help_panel=HOW_MUCH)
+    ] = None,
     budget: Annotated[
-        float, typer.Option(help="Full-run equivalents per arm.", rich_help_panel=HOW_MUCH)
-    ] = 8.0,
+        float | None, typer.Option(help="Full-run equivalents per arm.", rich_help_panel=HOW_MUCH)
+    ] = None,
     final_seeds: Annotated[
-        int, typer.Option(help="Fresh seeds compared.", rich_help_panel=HOW_MUCH)
-    ] = 8,
+        int | None, typer.Option(help="Fresh seeds compared.", rich_help_panel=HOW_MUCH)
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="smoke, night or cluster.", rich_help_panel=HOW_MUCH)
+    ] = "smoke",
+    ablations: Annotated[
+        bool | None, typer.Option(help="Run adaptive part by part.", rich_help_panel=HOW_MUCH)
+    ] = None,
+    contention: Annotated[
+        str | None, typer.Option(help="Slow down, like 2x@40%.", rich_help_panel=HOW_MUCH)
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the plan and stop.", rich_help_panel=HOW_MUCH)
     ] = False,
@@ -112,10 +127,18 @@ def main(
 ) -> None:
     """Tune learning-rate schedules, compare the best on fresh seeds, report and export."""
     console = Console()
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
+    usual = PRESETS[preset]
+    time_budget_s = None if time_budget is None else parse_duration(time_budget)
+    if time_budget is None and epochs is None:
+        time_budget_s = usual.time_budget_s
     experiment = prepare(
         Request(
-            tasks=tuple(task),
-            schedules=tuple(SCHEDULES) if schedule == ["all"] else tuple(schedule),
+            tasks=tuple(task) or usual.tasks,
+            schedules=tuple(SCHEDULES)
+            if schedule == ["all"]
+            else tuple(schedule) or usual.schedules,
             options=TaskOptions(
                 data_dir=data_dir,
                 model_path=model_path,
@@ -131,8 +154,11 @@ def main(
             results_dir=results_dir,
             name=name,
             num_epochs=epochs,
-            budget=budget,
-            num_final_seeds=final_seeds,
+            time_budget_s=time_budget_s,
+            budget=usual.budget if budget is None else budget,
+            num_final_seeds=usual.num_final_seeds if final_seeds is None else final_seeds,
+            ablations=usual.ablations if ablations is None else ablations,
+            slowdown=usual.slowdown if contention is None else parse_contention(contention),
             gpus_per_trial=gpus_per_trial,
             num_gpus=num_gpus,
             cpus_per_trial=cpus_per_trial,
@@ -155,16 +181,11 @@ def main(
 def show_plan(plan: Plan, console: Console) -> None:
     """Print what would run and its estimated cost."""
     table = Table(box=None, pad_edge=False, title=f"plan of {plan.name}", title_justify="left")
-    for header in ("stage", "full runs an arm", "arms", "epochs in all"):
+    for header in ("stage", "full runs a task", "epochs in all", "estimated"):
         table.add_column(header, justify="left" if header == "stage" else "right")
-    full_runs = {
-        "search": f"{plan.budget:g}",
-        "select": f"{plan.num_candidates * plan.num_select_seeds}",
-        "final": f"{plan.num_final_seeds}",
-    }
-    num_arms = len(plan.tasks) * len(plan.schedules)
-    for stage in STAGES:
-        table.add_row(stage, full_runs[stage], str(num_arms), f"{plan.stage_epochs(stage):g}")
+    for stage in plan.stages:
+        epochs = f"{plan.stage_epochs(stage):g}"
+        table.add_row(stage, f"{plan.full_runs(stage):g}", epochs, duration(plan.stage_s(stage)))
     console.print(table)
     for task in plan.tasks:
         console.print(
@@ -173,10 +194,11 @@ def show_plan(plan: Plan, console: Console) -> None:
             highlight=False,
         )
     console.print(
-        f"{plan.slots} trials at once on {plan.device}; "
-        f"estimated {plan.estimated_s():.0f} s and start-up",
+        f"{plan.slots} trials at once on {plan.device}, in the final stage {plan.final_slots}; "
+        f"estimated {duration(plan.estimated_s())}, start-up included",
         highlight=False,
     )
+    console.print(promised_power(plan.num_final_seeds, len(plan.schedules) - 1), highlight=False)
 
 
 def conclude(experiment: Experiment, console: Console) -> None:

@@ -31,7 +31,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -87,6 +87,33 @@ class Parameter:
             return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
+    def at(self, quantile: float) -> Value:
+        """Return the value at ``quantile`` in [0, 1) of its (log-)uniform distribution."""
+        if self.type == "categorical":
+            return self.choices[int(quantile * len(self.choices))]
+        assert self.low is not None
+        assert self.high is not None
+        if self.type == "int":  # each whole number its share
+            low, high = self.low - 0.5, self.high + 0.5
+        else:
+            low, high = self.low, self.high
+        if self.log:
+            value = math.exp(math.log(low) + quantile * (math.log(high) - math.log(low)))
+        else:
+            value = low + quantile * (high - low)
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.type == "int" else value
+
+    def quantile(self, value: float) -> float | None:
+        """Return the place of a number between its bounds, in [0, 1]; None if they coincide."""
+        assert self.low is not None
+        assert self.high is not None
+        if self.low == self.high:
+            return None
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     def violation(self, value: object) -> str | None:
         """Say what is wrong with ``value``, or ``None``."""
         if self.type == "categorical":
@@ -130,6 +157,14 @@ class SearchSpace:
         for parameter in self.parameters:
             if parameter.active(values):
                 values[parameter.name] = parameter.default
+        return values
+
+    def at(self, point: Sequence[float]) -> dict[str, Value]:
+        """Return the values of every active parameter at a point of [0, 1)**len(parameters)."""
+        values: dict[str, Value] = {}
+        for parameter, quantile in zip(self.parameters, point, strict=True):
+            if parameter.active(values):
+                values[parameter.name] = parameter.at(quantile)
         return values
 
     def violations(self, values: Mapping[str, object]) -> list[str]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from tune_adaptive.schedules import (
     Horizon,
     ListeningLR,
     build_optimizer,
+    open_loop,
     set_mode,
 )
 from tune_adaptive.schedules.listening import floats
@@ -59,12 +61,13 @@ def train(
     open_test: Callable[[], Split] | None = None,
     *,
     record: Callable[[list[Signal]], None] | None = None,
-    replay: Sequence[Signal] = (),
+    heard: Sequence[Signal] = (),
 ) -> Iterator[EpochResult]:
     """Train ``run`` on ``material``; yield one result an epoch, the last with ``ended``.
 
     The run ends at its horizon, when the schedule's budget is spent, or when a loss is
-    not finite (``diverged``). Time the caller spends between epochs is not on the clock.
+    not finite (``diverged``), or when an injected slowdown has used its time up. Time the
+    caller spends between epochs is not on the clock.
 
     Args:
         run: What to train.
@@ -72,8 +75,9 @@ def train(
         open_test: Opens the test split; called once, after the last epoch of a run that
             did not diverge. ``None`` leaves it closed.
         record: Hears, before each result, what the schedule heard in the epoch.
-        replay: With ``run.signals`` = ``replay``, whose seconds and loads the schedule hears,
-            step by step, instead of this machine's; the last go on. Losses are the run's own.
+        heard: A recording that the schedule hears, step by step, instead of this run; its
+            last step goes on. Of it come what ``run.hearing`` names or, with ``run.signals``
+            = ``replay``, seconds and load.
     """
     device, steps_per_epoch = material.device, material.steps_per_epoch
     total_steps = run.num_epochs * steps_per_epoch
@@ -94,19 +98,23 @@ def train(
         total_steps=total_steps,
         warmup_steps=round(recipe.warmup_frac * total_steps),
         complexity=material.description.complexity.value,
-        timer=time.perf_counter if run.signals == "live" else None,
-        time_budget_s=run.time_budget_s,
+        timer=time.perf_counter if run.signals == "live" and not run.slowdown else None,
+        time_budget_s=float(total_steps) if run.slowdown else run.time_budget_s,
         steps_per_epoch=steps_per_epoch,
         batch_size=task.batch_size,
     )
-    schedule = SCHEDULES[run.configuration.schedule](
-        optimizer, horizon, **run.configuration.parameters
-    )
+    if run.hearing is not None and "lr" in run.hearing.names:
+        schedule: LRScheduler = open_loop(optimizer, [s.lr for s in heard if s.lr is not None])
+    else:
+        schedule = SCHEDULES[run.configuration.schedule](
+            optimizer, horizon, **run.configuration.parameters
+        )
+    last_step = run.slowdown.affordable_steps(total_steps) if run.slowdown else total_steps
     listener = schedule if isinstance(schedule, ListeningLR) else None
     feed = make_feed(material.description, task.augment, device, run.seed)
     meter = UsageMeter(device)
     num_cotenants = meter.num_cotenants()
-    told = _Told(schedule, meter, replay)
+    told = _Told(schedule, meter, run, total_steps, heard)
     trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
     num_steps = num_examples = 0
 
@@ -147,6 +155,8 @@ def train(
             told.step(num_steps, lr, losses[-1], grad_norm, val_loss_asked)
             num_steps += 1
             num_examples += len(y)
+            if num_steps == last_step:
+                break
             if listener is not None and (listener.finished or listener.diverged):
                 break
         losses_read = torch.stack(losses).tolist()
@@ -167,13 +177,14 @@ def train(
             signals = told.take(losses_read)
             if record is not None:
                 record(signals)
-            ended = diverged or progress >= 1.0 or epoch == run.num_epochs
+            ended = diverged or progress >= 1.0 or num_steps == last_step
             if ended:
                 num_cotenants = meter.num_cotenants()
             result = EpochResult(
                 epoch=epoch,
                 epoch_equivalents=num_examples / len(material.train),
                 num_steps=num_steps,
+                planned_steps=horizon.total_steps,
                 train_loss=train_loss,
                 val_loss=val_loss,
                 val_accuracy=val_accuracy,
@@ -206,11 +217,21 @@ def train(
 class _Told:
     """Tells a run's schedule what happened, steps it, and keeps what it was told."""
 
-    def __init__(self, schedule: LRScheduler, meter: UsageMeter, replay: Sequence[Signal]) -> None:
+    def __init__(
+        self,
+        schedule: LRScheduler,
+        meter: UsageMeter,
+        run: RunSpec,
+        total_steps: int,
+        heard: Sequence[Signal],
+    ) -> None:
         self._schedule = schedule
         self._listener = schedule if isinstance(schedule, ListeningLR) else None
         self._meter = meter
-        self._replayed = [signal for signal in replay if signal.lr is not None]
+        self._slowdown = run.slowdown
+        self._total_steps = total_steps
+        self._recording = [signal for signal in heard if signal.lr is not None]
+        self._names = run.hearing.names if run.hearing else ("seconds", "load")
         self._signals: list[Signal] = []
         self._grad_norms: list[Tensor] = []
 
@@ -218,14 +239,23 @@ class _Told:
         self, step: int, lr: float, loss: Tensor, grad_norm: Tensor | None, val_loss: float | None
     ) -> None:
         """Tell of the optimizer step that ended; its tensors stay on their device unread."""
-        seconds, load = None, self._meter.load()
-        if self._replayed:
-            same = self._replayed[min(step, len(self._replayed) - 1)]
-            seconds, load = same.seconds, same.load
+        heard: dict[str, Any] = {
+            "loss": loss,
+            "seconds": None,
+            "grad_norm": grad_norm,
+            "val_loss": val_loss,
+            "load": self._meter.load(),
+        }
+        if self._recording:
+            same = self._recording[min(step, len(self._recording) - 1)]
+            heard |= {name: getattr(same, name) for name in self._names if name != "lr"}
+        if self._slowdown is not None:
+            heard["seconds"] = self._slowdown.step_s(step, self._total_steps)
+            if heard["seconds"] > 1:
+                heard["load"] = 1.0  # of all tenants: the other one takes what there is
         if self._listener is not None:
-            self._listener.observe(
-                loss, seconds=seconds, grad_norm=grad_norm, val_loss=val_loss, load=load
-            )
+            self._listener.observe(heard.pop("loss"), **heard)
+        seconds, load = heard["seconds"], heard["load"]
         self._schedule.step()
         if self._listener is not None:
             seconds = self._listener.step_s

@@ -30,6 +30,7 @@ def result(epoch: int, num_epochs: int, value: float, diverged: bool = False) ->
         epoch=epoch,
         epoch_equivalents=float(epoch),
         num_steps=epoch,
+        planned_steps=num_epochs,
         train_loss=1.0,
         val_loss=1.0,
         val_accuracy=value,

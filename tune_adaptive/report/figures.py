@@ -1,9 +1,11 @@
-"""The report's figures, as SVG for the page and PNG for the Markdown."""
+"""The report's figures: drawn once, as SVG, each with its text alternative."""
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 
@@ -15,11 +17,15 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from tune_adaptive.analysis import Analysis, Run
-from tune_adaptive.stats import STUDIED
+from tune_adaptive.analysis.importance import importances
+from tune_adaptive.analysis.stats import STUDIED, Mean
+from tune_adaptive.runs import RECIPE_NAMES, EpochResult
+from tune_adaptive.spaces import Parameter, space_from_dict
 
 # Okabe and Ito's colours, told apart by readers who cannot tell red from green.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,90 +34,98 @@ class Figure:
 
     Attributes:
         name: Its file's stem.
-        task: The task it is about.
+        task: The task it is about; empty for one over all tasks.
+        section: Where in the report it belongs.
         title: A heading.
         alt: What it shows, in words.
         svg: The drawing, an ``<svg>`` element.
-        png: The same, rasterised.
     """
 
     name: str
     task: str
+    section: str
     title: str
     alt: str
     svg: str
-    png: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a schedule looks in every figure."""
+
+    colour: str
+    line: str
+    marker: str
 
 
 def draw_figures(analysis: Analysis) -> list[Figure]:
-    """Draw the LR traces, learning curves and paired differences of every task."""
-    figures = []
+    """Draw everything the report shows."""
+    figures: list[Figure] = []
     for task in analysis.plan.tasks:
-        figures += [
-            _lr_traces(analysis, task.name),
-            _learning_curves(analysis, task.name),
-            *_differences(analysis, task.name),
-        ]
-    return figures
+        for draw in (
+            _tuning_cost,
+            _differences,
+            _time_to_target,
+            _learning_curves,
+            _importance,
+            _slices,
+            _parallel_coordinates,
+        ):
+            figures += draw(analysis, task.name)
+    return [*figures, *_profile(analysis)]
 
 
-def _lr_traces(analysis: Analysis, task: str) -> Figure:
+def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
     with _canvas() as (canvas, axes):
         described = []
-        for schedule, colour, line in _styles(analysis):
-            for index, run in enumerate(_with_epochs(analysis, task, schedule)):
-                steps = [step for epoch in run.epochs for step in epoch.lr_steps]
-                lrs = [lr for epoch in run.epochs for lr in epoch.lrs]
-                label = schedule if index == 0 else None
+        for curve, style in zip(analysis.cost_curves[task], _styles(analysis), strict=True):
+            if curve.epochs:
                 axes.plot(
-                    steps, lrs, label=label, alpha=0.7, linewidth=1, color=colour, linestyle=line
+                    curve.epochs,
+                    _percents(curve.accuracy),
+                    color=style.colour,
+                    linestyle=style.line,
+                    label=curve.schedule,
                 )
-                if index == 0:
-                    described.append(f"{schedule} from {lrs[0]:.2g} to {lrs[-1]:.2g}")
-        axes.set(xlabel="optimizer step", ylabel="learning rate", yscale="log")
-        alt = f"Learning rate against step, one line a final run: {'; '.join(described)}."
-        return _finish(canvas, axes, task, "lr-traces", "Learning rates", alt)
-
-
-def _learning_curves(analysis: Analysis, task: str) -> Figure:
-    with _canvas() as (canvas, axes):
-        described = []
-        for schedule, colour, line in _styles(analysis):
-            runs = _with_epochs(analysis, task, schedule)
-            if not runs:
-                continue
-            longest = max(len(run.epochs) for run in runs)
-            values = np.full((len(runs), longest), np.nan)
-            for row, run in enumerate(runs):
-                values[row, : len(run.epochs)] = [100 * e.val_accuracy for e in run.epochs]
-            epochs = np.arange(1, longest + 1)
-            mean = np.nanmean(values, axis=0)
-            axes.plot(
-                epochs, mean, label=schedule, marker="o", markersize=3, color=colour, linestyle=line
+                axes.fill_between(
+                    curve.epochs,
+                    _percents(curve.low),
+                    _percents(curve.high),
+                    color=style.colour,
+                    alpha=0.12,
+                    linewidth=0,
+                )
+            horizon = analysis.history.task(task).num_epochs
+            label = None if curve.epochs else curve.schedule
+            for what, x, hollow in (
+                (curve.untuned, horizon, True),
+                (curve.tuned, curve.tuned_epochs, False),
+            ):
+                if what is not None:
+                    _point(axes, x, what, style, hollow, label)
+                    label = None
+            described.append(
+                f"{curve.schedule} untuned {_told(curve.untuned)}, tuned {_told(curve.tuned)} "
+                f"after {curve.tuned_epochs:g} epochs"
             )
-            axes.fill_between(
-                epochs,
-                np.nanmin(values, axis=0),
-                np.nanmax(values, axis=0),
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
-            described.append(f"{schedule} ends at {mean[-1]:.2f}")
-        axes.set(xlabel="epoch", ylabel="validation accuracy [%]")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epochs spent, the search included", ylabel="validation accuracy [%]")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         alt = (
-            "Validation accuracy in percent against epoch, mean and range of the final runs: "
-            f"{'; '.join(described)}."
+            "Validation accuracy against epochs spent. Lines: the best of the witnesses so far, "
+            "with their 10% to 90% band. Hollow points: the schedules' defaults, one run; solid "
+            f"points: tuned. {'; '.join(described)}."
         )
-        return _finish(canvas, axes, task, "learning-curves", "Learning curves", alt)
+        yield _finish(
+            canvas, [axes], task, "tuning-cost", "cost", "What tuning costs, and what it buys", alt
+        )
 
 
 def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
     comparisons = analysis.comparisons[task]
     if not comparisons:
         return
-    with _canvas(height=1.2 + 0.5 * len(comparisons)) as (canvas, axes):
+    with _canvas(height=1.3 + 0.4 * len(comparisons)) as (canvas, axes):
         described = []
         margin = analysis.verdicts[task].margin
         if margin is not None:
@@ -140,46 +154,296 @@ def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
         )
         alt = (
             f"Paired differences in test accuracy, {STUDIED} minus each baseline, in percentage "
-            f"points, with 95% intervals: {'; '.join(described)}."
+            "points, with 95% intervals and a tick for each seed; the shaded band is where they "
+            f"count as equivalent: {'; '.join(described)}."
         )
-        yield _finish(canvas, axes, task, "differences", "Paired differences", alt)
+        yield _finish(canvas, [axes], task, "differences", "comparison", "Paired differences", alt)
 
 
-def _with_epochs(analysis: Analysis, task: str, schedule: str) -> list[Run]:
-    return [run for run in analysis.final_runs(task, schedule) if run.epochs]
+def _time_to_target(analysis: Analysis, task: str) -> Iterator[Figure]:
+    horizon = analysis.history.task(task).num_epochs
+    with _canvas(height=2.8) as (canvas, axes):
+        described = []
+        for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
+            arm = next((a for a in analysis.arms if (a.task, a.schedule) == (task, schedule)), None)
+            if arm is None or "primary" not in arm.to_target:
+                continue
+            time = arm.to_target["primary"]
+            hits = sorted(hit for hit in time.hit_epochs.values() if hit is not None)
+            xs = [0, *hits, horizon]
+            ys = [0.0, *(100 * (i + 1) / time.num_runs for i in range(len(hits)))]
+            axes.step(
+                xs,
+                [*ys, ys[-1]],
+                where="post",
+                color=style.colour,
+                linestyle=style.line,
+                label=schedule,
+            )
+            described.append(f"{schedule} {time.num_hits} of {time.num_runs}")
+        if not described:
+            return
+        axes.set(xlabel="epoch", ylabel="runs at the target [%]", ylim=(-4, 104))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        alt = (
+            "Share of final runs that reached the primary target against epoch; those that had "
+            f"by the end: {'; '.join(described)}."
+        )
+        yield _finish(
+            canvas, [axes], task, "time-to-target", "comparison", "Time to the target", alt
+        )
 
 
-def _styles(analysis: Analysis) -> Iterator[tuple[str, str, str]]:
-    """Yield each schedule with its colour and line."""
-    for index, schedule in enumerate(analysis.plan.schedules):
-        colour = COLOURS[index % len(COLOURS)]
-        yield schedule, colour, LINES[(index + index // len(COLOURS)) % len(LINES)]
+def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
+    """Validation accuracy with the realised learning rate beneath, in steps and in seconds."""
+
+    def seconds_at(run: Run) -> Callable[[float], float]:
+        steps = [0.0, *(float(epoch.num_steps) for epoch in run.epochs)]
+        seconds = np.concatenate([[0.0], np.cumsum([epoch.train_s for epoch in run.epochs])])
+        return lambda step: float(np.interp(step, steps, seconds))
+
+    with _canvas(2, 2, height=5.2) as (canvas, grid):
+        described = []
+        for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
+            for index, run in enumerate(analysis.history.final_runs(task, schedule)):
+                if not run.epochs:
+                    continue
+                clock = seconds_at(run)
+                ends = [float(epoch.num_steps) for epoch in run.epochs]
+                accuracy = [100 * epoch.val_accuracy for epoch in run.epochs]
+                steps = [float(step) for epoch in run.epochs for step in epoch.lr_steps]
+                lrs = [lr for epoch in run.epochs for lr in epoch.lrs]
+                for column, scale in enumerate((float, clock)):
+                    look = {"color": style.colour, "linestyle": style.line, "linewidth": 0.9}
+                    label = schedule if index == column == 0 else None
+                    grid[0, column].plot(
+                        [scale(x) for x in ends], accuracy, alpha=0.7, label=label, **look
+                    )
+                    grid[1, column].plot([scale(x) for x in steps], lrs, alpha=0.7, **look)
+                if index == 0:
+                    described.append(
+                        f"{schedule} from {lrs[0]:.2g} to {lrs[-1]:.2g}, ends at {accuracy[-1]:.2f}"
+                    )
+        grid[0, 0].set(ylabel="validation accuracy [%]")
+        grid[1, 0].set(ylabel="learning rate", yscale="log", xlabel="optimizer step")
+        void = " (void)" if analysis.timing_void else ""
+        grid[1, 1].set(yscale="log", xlabel=f"seconds of training{void}")
+        alt = (
+            "Validation accuracy (above) and learning rate (below) of every final run, against "
+            f"optimizer steps (left) and seconds of training (right). First seeds: "
+            f"{'; '.join(described)}."
+        )
+        yield _finish(
+            canvas, list(grid.flat), task, "learning-curves", "curves", "Learning curves", alt
+        )
+
+
+def _importance(analysis: Analysis, task: str) -> Iterator[Figure]:
+    found = {
+        schedule: shares
+        for schedule in analysis.plan.schedules
+        if (shares := importances(analysis.history, task, schedule))
+    }
+    if not found:
+        return
+    num_bars = sum(map(len, found.values()))
+    with _canvas(height=1.2 + 0.22 * num_bars) as (canvas, axes):
+        labels: list[str] = []
+        described = []
+        styles = dict(zip(analysis.plan.schedules, _styles(analysis), strict=True))
+        for schedule, shares in found.items():
+            for name, share in shares.items():
+                axes.barh(len(labels), share, color=styles[schedule].colour)
+                labels.append(f"{schedule}: {name}")
+            first = max(shares, key=lambda name: shares[name])
+            described.append(f"{schedule} most of all {first} ({shares[first]:.0%})")
+        axes.set(
+            yticks=range(len(labels)), yticklabels=labels, xlabel="share of importance (PED-ANOVA)"
+        )
+        axes.invert_yaxis()
+        alt = f"Importance of hyperparameters among full-length trials: {'; '.join(described)}."
+        yield _finish(
+            canvas, [axes], task, "importance", "search", "Which hyperparameters mattered", alt
+        )
+
+
+def _trials(analysis: Analysis, task: str, schedule: str) -> list[tuple[Run, EpochResult]]:
+    return [
+        (run, run.last)
+        for run in analysis.history.of("search", task, schedule)
+        if run.status == "completed" and run.last is not None
+    ]
+
+
+def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
+    """Full-length trials over each common hyperparameter, and over the studied one's own."""
+    tables = analysis.history.task(task).spaces
+    spaces = {name: space_from_dict(tables[name], "plan.toml") for name in analysis.plan.schedules}
+    own = spaces.get(STUDIED, next(iter(spaces.values()))).parameters
+    names = [parameter.name for parameter in own if parameter.type != "categorical"]
+    num_rows = math.ceil(len(names) / 3)
+    with _canvas(num_rows, 3, height=0.6 + 1.7 * num_rows) as (canvas, grid):
+        flat = list(grid.flat)
+        for axes, name in zip(flat, names, strict=False):
+            for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
+                if schedule != STUDIED and name not in RECIPE_NAMES:
+                    continue
+                points = [
+                    (float(values[name]), 100 * last.val_accuracy)
+                    for run, last in _trials(analysis, task, schedule)
+                    if name in (values := run.spec.configuration.values())
+                ]
+                if points:
+                    x, y = zip(*points, strict=True)
+                    axes.plot(
+                        x,
+                        y,
+                        linestyle="",
+                        marker=style.marker,
+                        markersize=4,
+                        color=style.colour,
+                        label=schedule if name == "lr" else None,
+                    )
+            parameter = next(each for each in own if each.name == name)
+            axes.set(xlabel=name, xscale="log" if parameter.log else "linear")
+        for axes in flat[len(names) :]:
+            axes.axis("off")
+        flat[0].set(ylabel="val. accuracy [%]")
+        alt = (
+            "Validation accuracy of full-length trials over each hyperparameter: "
+            f"{', '.join(names)}. One marker a trial; parquet tables hold the values."
+        )
+        yield _finish(canvas, flat[: len(names)], task, "slices", "search", "Slices", alt)
+
+
+def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
+    """Every full-length trial of the studied schedule, one line each."""
+    if STUDIED not in analysis.plan.schedules:
+        return
+    trials = _trials(analysis, task, STUDIED)
+    space = space_from_dict(analysis.history.task(task).spaces[STUDIED], "plan.toml")
+    if len(trials) < 2:
+        return
+    values = [100 * last.val_accuracy for _, last in trials]
+    low, high = min(values), max(values)
+    with _canvas(height=3.4) as (canvas, axes):
+        for (run, _), value in sorted(zip(trials, values, strict=True), key=lambda pair: pair[1]):
+            places = [_place(parameter, run) for parameter in space.parameters]
+            end = (value - low) / (high - low) if high > low else 0.5
+            shade = plt.get_cmap("viridis")(0.9 * (1 - end))
+            axes.plot([*places, end], color=shade, linewidth=0.6 + 1.4 * end)
+        labels = [*(parameter.name for parameter in space.parameters), "val. accuracy"]
+        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
+        axes.set(yticks=(0, 1), yticklabels=("lowest", "highest"), ylim=(-0.05, 1.05))
+        alt = (
+            f"Each line is a full-length trial of {STUDIED} through its hyperparameters, each "
+            f"between its bounds, to its validation accuracy from {low:.2f}% to {high:.2f}%; the "
+            "darker and thicker, the better. A gap: the parameter did not apply."
+        )
+        yield _finish(
+            canvas, [axes], task, "parallel", "search", f"Parallel coordinates of {STUDIED}", alt
+        )
+
+
+def _place(parameter: Parameter, run: Run) -> float:
+    """Return where a run's value lies between the parameter's bounds, NaN where it has none."""
+    value = run.spec.configuration.values().get(parameter.name)
+    if value is None:
+        return math.nan
+    if parameter.type == "categorical":
+        return parameter.choices.index(value) / max(1, len(parameter.choices) - 1)
+    place = parameter.quantile(float(value))
+    return 0.5 if place is None else place
+
+
+def _profile(analysis: Analysis) -> Iterator[Figure]:
+    if not analysis.across:
+        return
+    with _canvas(height=3.0) as (canvas, axes):
+        errors = [error for each in analysis.across for error in each.errors]
+        taus = np.linspace(0.95 * min(errors), 1.05 * max(errors), 200)
+        for each, style in zip(analysis.across, _styles(analysis), strict=True):
+            axes.plot(
+                taus,
+                [100 * each.profile(tau) for tau in taus],
+                color=style.colour,
+                linestyle=style.line,
+                label=each.schedule,
+            )
+        axes.set(xlabel="normalised error", ylabel="runs at or below it [%]")
+        told = "; ".join(f"{each.schedule} {each.iqm:.3f}" for each in analysis.across)
+        alt = (
+            "Performance profile: share of final runs over all tasks whose test error, divided "
+            f"by that of the task's baseline of record, is at most x. Interquartile means: {told}."
+        )
+        yield _finish(canvas, [axes], "", "profile", "across", "Performance profile", alt)
+
+
+def _point(axes: Axes, x: float, mean: Mean, style: Style, hollow: bool, label: str | None) -> None:
+    low = mean.mean if mean.low is None else mean.low
+    high = mean.mean if mean.high is None else mean.high
+    axes.errorbar(
+        x,
+        100 * mean.mean,
+        yerr=[[100 * (mean.mean - low)], [100 * (high - mean.mean)]] if mean.n > 2 else None,
+        color=style.colour,
+        marker=style.marker,
+        markerfacecolor="white" if hollow else style.colour,
+        linestyle="",
+        label=label,
+    )
+
+
+def _told(mean: Mean | None) -> str:
+    return "not measured" if mean is None else f"{100 * mean.mean:.2f}% (n={mean.n})"
+
+
+def _percents(values: Sequence[float]) -> list[float]:
+    return [100 * value for value in values]
+
+
+def _styles(analysis: Analysis) -> Iterator[Style]:
+    """Yield each schedule's look, in the plan's order."""
+    for index in range(len(analysis.plan.schedules)):
+        turn = index // len(COLOURS)
+        yield Style(
+            COLOURS[index % len(COLOURS)],
+            LINES[(index + turn) % len(LINES)],
+            MARKERS[index % len(MARKERS)],
+        )
 
 
 @contextmanager
-def _canvas(height: float = 3.6) -> Iterator[tuple[Canvas, Axes]]:
-    with matplotlib.rc_context({"svg.hashsalt": "tune_adaptive", "font.size": 9}):
-        canvas, axes = plt.subplots(figsize=(7.0, height), layout="constrained")
+def _canvas(rows: int = 1, columns: int = 1, height: float = 3.6) -> Iterator[tuple[Canvas, Any]]:
+    # Text stays text: smaller, searchable, and read aloud.
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "tune_adaptive", "font.size": 9, "svg.fonttype": "none"}
+    ):
+        canvas, axes = plt.subplots(
+            rows, columns, figsize=(7.0, height), layout="constrained", squeeze=rows * columns == 1
+        )
         try:
             yield canvas, axes
         finally:
             plt.close(canvas)
 
 
-def _finish(canvas: Canvas, axes: Axes, task: str, kind: str, title: str, alt: str) -> Figure:
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, loc="best")
-    svg, png = io.StringIO(), io.BytesIO()
+def _finish(
+    canvas: Canvas, drawn: list[Axes], task: str, kind: str, section: str, title: str, alt: str
+) -> Figure:
+    for axes in drawn:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    if drawn[0].get_legend_handles_labels()[0]:
+        drawn[0].legend(frameon=False, loc="best", fontsize=7)
+    svg = io.StringIO()
     canvas.savefig(svg, format="svg", metadata={"Date": None})
-    canvas.savefig(png, format="png", dpi=150)
     drawing = svg.getvalue()
     return Figure(
-        name=f"{task.replace('/', '-')}-{kind}",
+        name=f"{task.replace('/', '-')}-{kind}".strip("-"),
         task=task,
+        section=section,
         title=title,
         alt=alt,
         svg=drawing[drawing.index("<svg") :],
-        png=png.getvalue(),
     )

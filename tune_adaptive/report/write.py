@@ -1,18 +1,23 @@
 """Render one experiment: the same text as HTML and Markdown, and the verdict for machines."""
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tune_adaptive.analysis import TARGET_RATIO, Analysis
+from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.across import claim
+from tune_adaptive.analysis.stats import STUDIED, Mean
+from tune_adaptive.analysis.tables import tables
+from tune_adaptive.analysis.targets import RATIOS
 from tune_adaptive.errors import last_line
 from tune_adaptive.report.figures import Figure, draw_figures
-from tune_adaptive.stats import STUDIED, Mean
 
-VERDICT_VERSION = 1
+VERDICT_VERSION = 2
 
 
 def write_report(analysis: Analysis) -> list[Path]:
@@ -22,13 +27,12 @@ def write_report(analysis: Analysis) -> list[Path]:
         The paths of the report, the Markdown and the verdict.
     """
     folder = analysis.folder
-    for name, table in analysis.tables().items():
+    for name, table in tables(analysis.history).items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
     figures = draw_figures(analysis)
     (folder / "figures").mkdir(exist_ok=True)
     for figure in figures:
         (folder / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
-        (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
     verdict = folder / "verdict.json"
     verdict.write_text(
         json.dumps(verdict_document(analysis), indent=2, allow_nan=False) + "\n", encoding="utf-8"
@@ -36,30 +40,42 @@ def write_report(analysis: Analysis) -> list[Path]:
     paths = []
     for name in ("report.html", "report.md"):
         path = folder / name
-        path.write_text(_render(name, analysis, figures), encoding="utf-8")
+        path.write_text(_render_report(name, analysis, figures), encoding="utf-8")
         paths.append(path)
     return [*paths, verdict]
 
 
 def verdict_document(analysis: Analysis) -> dict[str, Any]:
-    """Return what ``verdict.json`` holds."""
+    """Return what ``verdict.json`` holds; its form is ``verdict.schema.json``."""
     return {
         "version": VERDICT_VERSION,
         "experiment": analysis.plan.name,
         "studied": STUDIED,
+        "plan_sha256": analysis.history.plan_sha256,
+        "exploratory": analysis.history.exploratory,
+        "timing_void": analysis.timing_void,
+        "audit": [asdict(check) for check in analysis.checks],
         "tasks": {
             verdict.task: asdict(verdict)
             | {
                 "target_val_error": analysis.target_error(verdict.task),
                 "comparisons": [asdict(each) for each in analysis.comparisons[verdict.task]],
+                "slowed_comparisons": [
+                    asdict(each) for each in analysis.slowed_comparisons[verdict.task]
+                ],
+                "times_saved": [asdict(each) for each in analysis.times_saved[verdict.task]],
+                "runs_needed": [asdict(each) for each in analysis.runs_needed[verdict.task]],
                 "arms": [asdict(arm) for arm in analysis.arms if arm.task == verdict.task],
+                "ablations": [asdict(a) for a in analysis.ablations if a.task == verdict.task],
             }
             for verdict in analysis.verdicts.values()
         },
+        "across_tasks": [asdict(each) for each in analysis.across],
     }
 
 
-def _render(name: str, analysis: Analysis, figures: list[Figure]) -> str:
+def render(name: str, **context: Any) -> str:
+    """Render a template; everything put into an HTML page is escaped."""
     environment = Environment(
         loader=PackageLoader("tune_adaptive.report"),
         autoescape=name.endswith(".html"),
@@ -68,46 +84,56 @@ def _render(name: str, analysis: Analysis, figures: list[Figure]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "number": _number, "points": _points}
-    environment.filters["last_line"] = last_line
-    counts: dict[tuple[str, str], int] = {}
-    for run in analysis.runs:
-        counts[run.spec.stage, run.status] = counts.get((run.spec.stage, run.status), 0) + 1
-    return environment.get_template(f"{name}.j2").render(
+    environment.filters |= {
+        "percent": _with_interval(100.0, 2),
+        "whole_percent": _with_interval(100.0, 0),
+        "number": _with_interval(1.0, 2),
+        "points": _with_interval(100.0, 2, "+"),
+        "signed": _with_interval(1.0, 1, "+"),
+        "pvalue": lambda p: "not measured" if p is None else f"{p:.4f}",
+        "last_line": last_line,
+        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+    }
+    return environment.get_template(f"{name}.j2").render(**context)
+
+
+def _render_report(name: str, analysis: Analysis, figures: list[Figure]) -> str:
+    def drawn(section: str, task: str = "") -> list[Figure]:
+        return [f for f in figures if (f.section, f.task) == (section, task)]
+
+    return render(
+        name,
+        title=analysis.plan.name,
         analysis=analysis,
         plan=analysis.plan,
-        figures=figures,
-        verdicts=list(analysis.verdicts.values()),
-        comparisons=analysis.comparisons,
-        targets={task.name: analysis.target_error(task.name) for task in analysis.plan.tasks},
-        target_ratio=TARGET_RATIO,
+        history=analysis.history,
+        drawn=drawn,
+        studied=STUDIED,
+        ratios=RATIOS,
+        claim=claim(len(analysis.plan.tasks)),
+        void=analysis.timing_void,
         failures=[run for run in analysis.runs if run.status in ("failed", "diverged", "lost")],
-        counts=counts,
-        stages=("search", "select", "final"),
+        counts=Counter((run.spec.stage, run.status) for run in analysis.runs),
         statuses=("completed", "stopped", "diverged", "failed", "lost"),
+        marks={True: "holds", False: "broken", None: "cannot be said"},
     )
 
 
-def _percent(value: Mean | float | None, digits: int = 2) -> str:
-    return _with_interval(value, 100.0, digits)
+def _with_interval(
+    scale: float, digits: int, sign: str = ""
+) -> Callable[[Mean | float | None], str]:
+    """Return a filter that shows a number, or a mean with its interval and n."""
 
+    def shown(value: Mean | float | None) -> str:
+        if value is None:
+            return "not measured"
+        mean = value.mean if isinstance(value, Mean) else value
+        text = f"{scale * mean:{sign}.{digits}f}"
+        if isinstance(value, Mean):
+            if value.low is not None and value.high is not None:
+                low, high = scale * value.low, scale * value.high
+                text += f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+            text += f" n={value.n}"
+        return text
 
-def _number(value: Mean | float | None, digits: int = 2) -> str:
-    return _with_interval(value, 1.0, digits)
-
-
-def _points(value: Mean) -> str:
-    return _with_interval(value, 100.0, 2, sign="+")
-
-
-def _with_interval(value: Mean | float | None, scale: float, digits: int, sign: str = "") -> str:
-    if value is None:
-        return "not measured"
-    mean = value.mean if isinstance(value, Mean) else value
-    text = f"{scale * mean:{sign}.{digits}f}"
-    if isinstance(value, Mean):
-        if value.low is not None and value.high is not None:
-            low, high = scale * value.low, scale * value.high
-            text += f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-        text += f" n={value.n}"
-    return text
+    return shown

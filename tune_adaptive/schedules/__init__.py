@@ -14,6 +14,7 @@ from tune_adaptive.schedules import baselines, documented, rivals
 from tune_adaptive.schedules.adaptive import AdaptiveLR, highest_lr
 from tune_adaptive.schedules.horizon import Horizon
 from tune_adaptive.schedules.listening import ListeningLR
+from tune_adaptive.schedules.open_loop import open_loop
 from tune_adaptive.schedules.optimizers import (
     OPTIMIZERS,
     build_optimizer,
@@ -30,6 +31,7 @@ __all__ = [
     "Schedule",
     "build_optimizer",
     "is_installed",
+    "open_loop",
     "set_mode",
 ]
 

@@ -30,21 +30,26 @@ def read_signals(path: Path) -> list[Signal]:
         InputError: It cannot be read, or holds no step; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        signals = parse_signals(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no recording of signals: {error}") from error
+    if not any(signal.lr is not None for signal in signals):
+        raise InputError(f"{path}: no recording of signals: it tells of no step")
+    return signals
+
+
+def parse_signals(text: str, source: str) -> list[Signal]:
+    """Read the rows of :func:`dump_signals`; ``source`` names them in an error."""
     signals = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             signal = Signal(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: line {number} is no signal: {error}") from error
+            raise InputError(f"{source}: line {number} is no signal: {error}") from error
         for name, value in asdict(signal).items():
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, int | float)
             ):
-                raise InputError(f"{path}: line {number}: {name} must be a number, got {value!r}")
+                raise InputError(f"{source}: line {number}: {name} must be a number, got {value!r}")
         signals.append(signal)
-    if not any(signal.lr is not None for signal in signals):
-        raise InputError(f"{path}: no recording of signals: it tells of no step")
     return signals

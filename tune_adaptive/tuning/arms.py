@@ -7,11 +7,13 @@ when it starts, and what early stopping releases goes to the arm's other runs.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 from optuna.trial import Trial, TrialState
+from scipy.stats.qmc import Halton
 
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
 from tune_adaptive.spaces import SearchSpace
@@ -45,7 +47,10 @@ class Arm:
         space: Its search space; the first trial is the space's defaults.
         budget: Epoch-equivalents it may spend.
         seeds: The seed of trial i is ``seeds[i % len(seeds)]``, the same in every arm.
-        sampler_seed: Seed of Optuna's sampler.
+        sampler_seed: Seed of Optuna's sampler, and of the witnesses.
+        num_witnesses: Trials after the first that are drawn beforehand, from a scrambled
+            Halton sequence whose common parameters are the same in every arm. They and the
+            first are never stopped early, whatever the others do.
     """
 
     def __init__(
@@ -55,11 +60,17 @@ class Arm:
         budget: float,
         seeds: Sequence[int],
         sampler_seed: int,
+        num_witnesses: int = 0,
     ) -> None:
+        if num_witnesses and budget < (1 + num_witnesses) * template.num_epochs:
+            raise ValueError(
+                f"budget must pay for the defaults and {num_witnesses} witnesses, got {budget}."
+            )
         self.template = template
         self.space = space
         self.budget = budget
         self.seeds = seeds
+        self.num_witnesses = num_witnesses
         self.spent = 0.0
         self.completed: list[Candidate] = []
         self._running: dict[str, _Running] = {}
@@ -77,6 +88,14 @@ class Arm:
         name = f"{template.task}:{template.configuration.schedule}"
         self.study = optuna.create_study(study_name=name, direction="maximize", sampler=sampler)
         self.study.enqueue_trial(space.defaults())
+        points = Halton(len(space.parameters), rng=np.random.default_rng(sampler_seed))
+        for point in points.random(num_witnesses):
+            self.study.enqueue_trial(space.at(point))
+
+    @property
+    def default(self) -> Candidate | None:
+        """The trial of the schedule's defaults, if it trained to its end."""
+        return next((each for each in self.completed if each.run.role == "default"), None)
 
     @property
     def num_running(self) -> int:
@@ -100,15 +119,13 @@ class Arm:
         reserved = min(float(self.template.num_epochs), self.budget - self.committed)
         trial = self.study.ask()
         schedule = self.template.configuration.schedule
-        run = RunSpec(
+        role = "default" if trial.number == 0 else "witness"
+        run = replace(
+            self.template,
             id=f"search-{self.template.task.replace('/', '-')}-{schedule}-{trial.number:04d}",
-            stage="search",
-            task=self.template.task,
             configuration=Configuration.from_values(schedule, self.space.suggest(trial)),
             seed=self.seeds[trial.number % len(self.seeds)],
-            num_epochs=self.template.num_epochs,
-            precision=self.template.precision,
-            signals=self.template.signals,
+            role=role if trial.number <= self.num_witnesses else "sampled",
         )
         trial.set_user_attr("run_id", run.id)
         trial.set_user_attr("seed", run.seed)
@@ -130,7 +147,8 @@ class Arm:
         if result.ended:
             self.completed.append(Candidate(run, result.val_accuracy))
             return self._end(run, TrialState.COMPLETE, "completed", result.val_accuracy)
-        if not self._asha.goes_on(result.epoch, result.val_accuracy):
+        goes_on = self._asha.goes_on(result.epoch, result.val_accuracy)
+        if not goes_on and run.role == "sampled":
             return self._end(run, TrialState.PRUNED, "stopped")
         if running.reserved - running.spent < 1 - EPSILON:
             if self.budget - self.committed < 1 - EPSILON:
@@ -187,9 +205,14 @@ class Arms:
         self._arms[run.arm].failed(run)
 
     def candidates(self, arm: tuple[str, str], num: int) -> list[Candidate]:
-        """Return the arm's best completed trials, the best first."""
+        """Return the arm's best completed trials, the best first, and its defaults."""
         ranked = sorted(self._arms[arm].completed, key=lambda c: c.val_accuracy, reverse=True)
-        return ranked[:num]
+        best, default = ranked[:num], self._arms[arm].default
+        return best if default is None or default in best else [*best, default]
+
+    def default(self, arm: tuple[str, str]) -> Candidate | None:
+        """Return the arm's trial of its schedule's defaults, if it trained to its end."""
+        return self._arms[arm].default
 
     def save_studies(self, path: Path) -> None:
         """Write every study to an SQLite file that optuna-dashboard opens."""

@@ -120,6 +120,7 @@ def execute(
     datasets: Mapping[str, Dataset],
     replay: Sequence[Signal] = (),
     record: Callable[[RunSpec, str], None] = lambda run, signals: None,
+    recording: Callable[[RunSpec], str] = lambda run: "",
 ) -> None:
     """Run ``jobs`` on the present cluster until they are exhausted.
 
@@ -130,6 +131,7 @@ def execute(
         datasets: By the task's name.
         replay: What runs hear whose signals are ``replay``.
         record: Takes what a run's schedule heard, as JSON lines, before the epoch's result.
+        recording: Gives the recording that a run hears instead of its own training.
 
     Raises:
         Exception: Whatever ``jobs`` raised; the workers are stopped first.
@@ -151,7 +153,7 @@ def execute(
         ),
         {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
     )
-    driver, interrupt = _Driver(jobs, record), _Interrupt()
+    driver, interrupt = _Driver(jobs, record, recording), _Interrupt()
     storage = tempfile.mkdtemp(prefix="tune-adaptive-")
     try:
         tuner = tune.Tuner(
@@ -184,9 +186,15 @@ def execute(
 class _Driver:
     """Passes Ray's calls on to the jobs; what they raise ends the search, not a trial."""
 
-    def __init__(self, jobs: Jobs, record: Callable[[RunSpec, str], None]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        record: Callable[[RunSpec, str], None],
+        recording: Callable[[RunSpec], str],
+    ) -> None:
         self._jobs = jobs
         self._record = record
+        self._recording = recording
         self._runs: dict[str, RunSpec] = {}  # under way, by Ray's trial id
         self.error: BaseException | None = None
 
@@ -195,7 +203,7 @@ class _Driver:
             run = None if self.error else self._jobs.next()
             if run is not None:
                 self._runs[trial_id] = run
-                return {"run": run.to_dict()}
+                return {"run": run.to_dict(), "heard": self._recording(run)}
         if self.error or self._jobs.exhausted:
             return Searcher.FINISHED
         return None

@@ -24,17 +24,28 @@ class Jobs(Protocol):
 
 
 class FixedRuns:
-    """Runs known beforehand, each trained to its end."""
+    """Runs known beforehand, each trained to its end.
 
-    def __init__(self, runs: Sequence[RunSpec]) -> None:
+    Args:
+        runs: In the order they start.
+        max_running: Most of them at once, >= 1; None leaves it to the slots.
+    """
+
+    def __init__(self, runs: Sequence[RunSpec], max_running: int | None = None) -> None:
         self._waiting: Iterator[RunSpec] = iter(runs)
+        self._max_running = len(runs) if max_running is None else max_running
+        self._num_running = 0
         self._num_left = len(runs)
         self.last: dict[str, EpochResult] = {}
         """By run id, the last epoch of each run that completed."""
 
     def next(self) -> RunSpec | None:
-        """Return the next run in the given order."""
-        return next(self._waiting, None)
+        """Return the next run in the given order, unless enough of them run."""
+        if self._num_running >= self._max_running:
+            return None
+        run = next(self._waiting, None)
+        self._num_running += run is not None
+        return run
 
     @property
     def exhausted(self) -> bool:
@@ -45,7 +56,7 @@ class FixedRuns:
         """End the run where its plan ends."""
         if not result.ended:
             return None
-        self._num_left -= 1
+        self._end()
         if result.diverged:
             return "diverged"
         self.last[run.id] = result
@@ -53,4 +64,8 @@ class FixedRuns:
 
     def failed(self, run: RunSpec, message: str) -> None:
         """Count it as ended."""
+        self._end()
+
+    def _end(self) -> None:
+        self._num_running -= 1
         self._num_left -= 1

@@ -12,7 +12,7 @@ import torch
 from ray import ObjectRef, tune
 
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
-from tune_adaptive.signals.replay import dump_signals
+from tune_adaptive.signals.replay import dump_signals, parse_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split
@@ -36,7 +36,7 @@ class Worker(tune.Trainable):
         """Prepare the process once.
 
         Args:
-            config: ``{"run": RunSpec.to_dict()}``.
+            config: ``{"run": RunSpec.to_dict(), "heard": the recording it hears, as JSON lines}``.
             tasks: By name.
             descriptions: By the task's name.
             splits: By the task's name, references to (train, validation, test); test is
@@ -56,6 +56,7 @@ class Worker(tune.Trainable):
         """Take the next run; the process stays."""
         self._run = RunSpec.from_dict(new_config["run"])
         self._epochs: Iterator[EpochResult] | None = None
+        self._recording = parse_signals(new_config["heard"], "the recording it hears")
         self._heard: list[Signal] = []
         return True
 
@@ -88,7 +89,7 @@ class Worker(tune.Trainable):
             self._materials[run.task],
             open_test,
             record=self._heard.extend,
-            replay=self._replay,
+            heard=self._recording or self._replay,
         )
 
     def _fetch(self, split: ObjectRef) -> Split:

@@ -1,0 +1,367 @@
+"""Ledger -> estimates, intervals, verdicts. No torch, no ray.
+
+The estimand of a task is the paired mean difference in test accuracy, adaptive minus
+the baseline of record: the baseline with the best validation accuracy when selected.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tune_adaptive.analysis.across import AcrossTasks, across_tasks
+from tune_adaptive.analysis.audit import MAX_DRIFT, Check, audit, breaches, canary_drift
+from tune_adaptive.analysis.history import History, Run
+from tune_adaptive.analysis.stats import (
+    MIN_EQUIVALENCE_MARGIN,
+    STUDIED,
+    Comparison,
+    Mean,
+    Verdict,
+    compare,
+    judge,
+    mean_interval,
+)
+from tune_adaptive.analysis.targets import (
+    RATIOS,
+    TimeSaved,
+    TimeToTarget,
+    best_error,
+    time_saved,
+    time_to_target,
+)
+from tune_adaptive.analysis.tuning_cost import (
+    CostCurve,
+    RunsNeeded,
+    cost_curve,
+    rerun_accuracies,
+    runs_needed,
+)
+from tune_adaptive.runs import Configuration, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """The final runs of one selected configuration.
+
+    Attributes:
+        task: ``dataset/model``.
+        schedule: Name of the schedule.
+        configuration: What was selected.
+        select_val_accuracy: Its mean validation accuracy over the selection seeds.
+        test_accuracy: Over the final seeds; a diverged run counts as chance, 1/K.
+        untuned_test_accuracy: The same of the schedule's defaults.
+        train_loss: Of the last epoch [nats].
+        val_loss: Of the last epoch [nats].
+        val_accuracy: Of the last epoch.
+        stable_epoch: First epoch after which the smoothed validation loss stays within 2% of
+            its minimum; over the runs that became stable, ``n`` of them.
+        train_s: Seconds of training a run, validation left out.
+        eval_s: Seconds of validation a run.
+        to_target: By name of the target; see ``targets``.
+        cpu_percent: 100 is one core.
+        rss_bytes: Largest resident memory of the worker process.
+        gpu_util: GPU utilisation in [0, 1]; None where not measured.
+        gpu_mem_bytes: Largest GPU memory of the process; None where not measured.
+        num_completed: Final runs that trained to their end; losses and times are theirs.
+        num_diverged: Final runs that diverged.
+        num_failed: Final runs that failed or never ended; they have no test accuracy.
+        search_epochs: Epoch-equivalents its search spent, as the ledger counts them.
+    """
+
+    task: str
+    schedule: str
+    configuration: Configuration
+    select_val_accuracy: float
+    test_accuracy: Mean | None
+    untuned_test_accuracy: Mean | None
+    train_loss: Mean | None
+    val_loss: Mean | None
+    val_accuracy: Mean | None
+    stable_epoch: Mean | None
+    train_s: Mean | None
+    eval_s: Mean | None
+    to_target: Mapping[str, TimeToTarget]
+    cpu_percent: Mean | None
+    rss_bytes: int | None
+    gpu_util: Mean | None
+    gpu_mem_bytes: int | None
+    num_completed: int
+    num_diverged: int
+    num_failed: int
+    search_epochs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """What is left of a selected configuration without one of its parts, on the same seeds.
+
+    Attributes:
+        task: ``dataset/model``.
+        schedule: Whose part it is.
+        name: What was taken away.
+        slowed: Whether under the injected slowdown.
+        accuracy: Test accuracy without it.
+        worth: Test accuracy with it minus without it, paired by seed.
+    """
+
+    task: str
+    schedule: str
+    name: str
+    slowed: bool
+    accuracy: Mean
+    worth: Mean | None
+
+
+class Analysis:
+    """Everything that is concluded from one experiment.
+
+    Args:
+        folder: The experiment's folder.
+
+    Raises:
+        InputError: It holds no plan or no readable ledger.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.history = History(folder)
+        self.plan = self.history.plan
+        self.runs = self.history.runs
+        self.events = self.history.events
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The audit."""
+        return audit(self.history)
+
+    @property
+    def breaches(self) -> list[Check]:
+        """The rules that were broken and touch the accuracies."""
+        return list(breaches(self.checks))
+
+    @cached_property
+    def timing_void(self) -> str | None:
+        """Why no seconds may be compared; None if they may."""
+        drift = canary_drift(self.history)
+        if drift is not None and drift > MAX_DRIFT:
+            return f"the machine's speed drifted by {drift:.1%}"
+        failed = [check for check in self.checks if check.timing_only and check.ok is False]
+        return failed[0].finding if failed else None
+
+    def target_error(self, task: str, target: str = "primary") -> float | None:
+        """Return the validation error of a target."""
+        error = best_error(self.history, task)
+        return None if error is None else RATIOS[target] * error
+
+    @cached_property
+    def arms(self) -> list[ArmResult]:
+        """The final runs of every selected configuration, tasks and schedules in plan order."""
+        return [self._arm(*arm) for arm in self.plan.arms if arm in self.history.selected]
+
+    @cached_property
+    def comparisons(self) -> dict[str, list[Comparison]]:
+        """By task, adaptive compared with every other schedule."""
+        return {task.name: self._compare(task.name, "final") for task in self.plan.tasks}
+
+    @cached_property
+    def slowed_comparisons(self) -> dict[str, list[Comparison]]:
+        """The same under the injected slowdown; empty lists where there was none."""
+        return {task.name: self._compare(task.name, "contention") for task in self.plan.tasks}
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """By task, in one of four words, how adaptive compares with the baseline of record."""
+        return {task.name: self._judge(task.name) for task in self.plan.tasks}
+
+    @cached_property
+    def times_saved(self) -> dict[str, list[TimeSaved]]:
+        """By task, adaptive's time to the primary target beside every baseline's."""
+        found: dict[str, list[TimeSaved]] = {task.name: [] for task in self.plan.tasks}
+        times = {(arm.task, arm.schedule): arm.to_target.get("primary") for arm in self.arms}
+        for task, schedule in self.plan.arms:
+            ours, theirs = times.get((task, STUDIED)), times.get((task, schedule))
+            if schedule != STUDIED and ours is not None and theirs is not None:
+                horizon = self.history.task(task).num_epochs
+                saved = time_saved(schedule, ours, theirs, horizon)
+                found[task] += [saved] if saved else []
+        return found
+
+    @cached_property
+    def cost_curves(self) -> dict[str, list[CostCurve]]:
+        """By task, what each arm reached for what it spent."""
+        return {
+            task.name: [
+                cost_curve(self.history, task.name, schedule) for schedule in self.plan.schedules
+            ]
+            for task in self.plan.tasks
+        }
+
+    @cached_property
+    def runs_needed(self) -> dict[str, list[RunsNeeded]]:
+        """By task, the tuned runs that each baseline needs to reach untuned adaptive."""
+        found = {}
+        for task, curves in self.cost_curves.items():
+            default = self.history.default_trial(task, STUDIED)
+            untuned = (
+                rerun_accuracies(self.history, task, STUDIED, default.spec.id) if default else []
+            )
+            found[task] = [
+                runs_needed(curve, untuned)
+                for curve in curves
+                if curve.schedule != STUDIED and STUDIED in self.plan.schedules
+            ]
+        return found
+
+    @cached_property
+    def ablations(self) -> list[Ablation]:
+        """Every ablation, under steady speed and slowed down."""
+        groups: dict[tuple[str, str, str, Stage], list[Run]] = {}
+        for run in self.runs:
+            spec = run.spec
+            if spec.stage in ("ablation", "contention") and spec.role != "selected":
+                groups.setdefault((*spec.arm, spec.role, spec.stage), []).append(run)
+        found = []
+        for (task, schedule, name, stage), runs in groups.items():
+            whole = self.history.of(
+                "contention" if stage == "contention" else "final", task, schedule, "selected"
+            )
+            without = self.history.test_accuracies(runs)
+            with_it = self.history.test_accuracies(whole)
+            worth = [with_it[seed] - without[seed] for seed in sorted(with_it.keys() & without)]
+            if accuracy := _mean(list(without.values())):
+                found.append(
+                    Ablation(task, schedule, name, stage == "contention", accuracy, _mean(worth))
+                )
+        return found
+
+    @cached_property
+    def across(self) -> list[AcrossTasks]:
+        """Every schedule over all tasks; empty with fewer than two."""
+        return across_tasks(self.history)
+
+    @property
+    def busy(self) -> tuple[float, float] | None:
+        """Share of the slots' time spent (training, validating) during the search.
+
+        Counted from the first to the last result of the search; None for fewer than two.
+        """
+        epochs = [e for run in self.runs if run.spec.stage == "search" for e in run.epochs]
+        if len(epochs) < 2:
+            return None
+        begin = min(epoch.ended_at for epoch in epochs)
+        end = max(epoch.ended_at for epoch in epochs)
+        total = (end - begin) * self.plan.slots
+        if total <= 0:
+            return None
+        trained = validated = 0.0
+        for epoch in epochs:  # an epoch trains, then validates, then ends
+            trained_until = epoch.ended_at - epoch.eval_s
+            validated += epoch.ended_at - max(begin, trained_until)
+            trained += max(0.0, trained_until - max(begin, trained_until - epoch.train_s))
+        return trained / total, validated / total
+
+    def slowed_accuracy(self, task: str, schedule: str) -> Mean | None:
+        """Return an arm's test accuracy under the injected slowdown."""
+        runs = self.history.of("contention", task, schedule, "selected")
+        return _mean(list(self.history.test_accuracies(runs).values()))
+
+    def _compare(self, task: str, stage: Stage) -> list[Comparison]:
+        accuracies = {
+            schedule: self.history.test_accuracies(
+                self.history.of(stage, task, schedule, "selected")
+            )
+            for schedule in self.plan.schedules
+        }
+        ours = accuracies.pop(STUDIED, {})
+        return compare(ours, accuracies, self.history.baseline_of_record(task))
+
+    def _judge(self, task: str) -> Verdict:
+        comparisons = self.comparisons[task]
+        record = next((each for each in comparisons if each.of_record), None)
+        if record is None:
+            strongest = self.history.baseline_of_record(task) or "a baseline"
+            sentence = f"{task}: no final runs of {STUDIED} and {strongest} to pair."
+            return Verdict(task, None, sentence)
+        # One seed SD, of the runs that trained to their end: a diverged one is no noise.
+        theirs = [
+            run.last.test_accuracy
+            for run in self.history.final_runs(task, record.baseline)
+            if run.last is not None and run.last.test_accuracy is not None
+        ]
+        margin = None
+        if len(theirs) > 1:
+            margin = max(MIN_EQUIVALENCE_MARGIN, float(np.std(theirs, ddof=1)))
+        return judge(task, record, len(self.plan.schedules) - 1, margin)
+
+    def _arm(self, task: str, schedule: str) -> ArmResult:
+        history = self.history
+        selected = history.selected[task, schedule]
+        runs = history.final_runs(task, schedule)
+        completed = [run for run in runs if run.status == "completed"]
+        lasts = [run.last for run in completed if run.last is not None]
+        epochs = [epoch for run in runs for epoch in run.epochs]
+        memory = [epoch.rss_bytes for epoch in epochs if epoch.rss_bytes]
+        gpu_memory = [epoch.gpu_mem_bytes for epoch in epochs if epoch.gpu_mem_bytes]
+        to_target = {}
+        for target in RATIOS:
+            error = self.target_error(task, target)
+            time = None if error is None else time_to_target(runs, error)
+            if time is not None:
+                to_target[target] = time
+        untuned = history.test_accuracies(history.default_runs(task, schedule))
+        return ArmResult(
+            task=task,
+            schedule=schedule,
+            configuration=selected.configuration,
+            select_val_accuracy=selected.val_accuracy,
+            test_accuracy=_mean(list(history.test_accuracies(runs).values())),
+            untuned_test_accuracy=_mean(list(untuned.values())),
+            train_loss=_mean([last.train_loss for last in lasts]),
+            val_loss=_mean([last.val_loss for last in lasts]),
+            val_accuracy=_mean([last.val_accuracy for last in lasts]),
+            stable_epoch=_mean([stable_epoch([e.val_loss for e in r.epochs]) for r in completed]),
+            train_s=_mean([sum(epoch.train_s for epoch in run.epochs) for run in completed]),
+            eval_s=_mean([sum(epoch.eval_s for epoch in run.epochs) for run in completed]),
+            to_target=to_target,
+            cpu_percent=_mean([_run_mean([e.cpu_percent for e in r.epochs]) for r in runs]),
+            rss_bytes=max(memory, default=None),
+            gpu_util=_mean([_run_mean([e.gpu_util for e in r.epochs]) for r in runs]),
+            gpu_mem_bytes=max(gpu_memory, default=None),
+            num_completed=len(completed),
+            num_diverged=sum(run.status == "diverged" for run in runs),
+            num_failed=sum(run.status in ("failed", "lost") for run in runs),
+            search_epochs=sum(r.epoch_equivalents for r in history.of("search", task, schedule)),
+        )
+
+
+def stable_epoch(val_losses: Sequence[float]) -> int | None:
+    """Return the first epoch (from 1) from which the smoothed loss stays within 2% of its minimum.
+
+    Smoothed by an exponential moving average, s = 0.6 s + 0.4 x. None: it rises above at the end.
+
+    Example:
+        >>> stable_epoch([1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+        8
+    """
+    smoothed: list[float] = []
+    for loss in val_losses:
+        smoothed.append(0.6 * smoothed[-1] + 0.4 * loss if smoothed else loss)
+    if not smoothed:
+        return None
+    limit = 1.02 * min(smoothed)
+    above = [index for index, value in enumerate(smoothed) if not value <= limit]
+    first = above[-1] + 2 if above else 1
+    return first if first <= len(smoothed) else None
+
+
+def _mean(values: Sequence[float | None]) -> Mean | None:
+    measured = [value for value in values if value is not None]
+    return mean_interval(measured) if measured else None
+
+
+def _run_mean(values: Sequence[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None

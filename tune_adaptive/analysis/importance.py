@@ -1,0 +1,38 @@
+"""Which hyperparameters mattered: Optuna's PED-ANOVA on an arm's full-length trials."""
+
+import warnings
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+from tune_adaptive.analysis.history import History
+from tune_adaptive.spaces import space_from_dict
+
+MIN_TRIALS = 8
+
+
+def importances(history: History, task: str, schedule: str) -> dict[str, float]:
+    """Return each parameter's share; empty where fewer than 8 trials trained to their end.
+
+    Watanabe, Bansal and Hutter, "PED-ANOVA", IJCAI 2023. A parameter that is there only
+    under a condition is left out.
+    """
+    trials = [run for run in history.of("search", task, schedule) if run.status == "completed"]
+    if len(trials) < MIN_TRIALS:
+        return {}
+    space = space_from_dict(history.task(task).spaces[schedule], "plan.toml")
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study = optuna.create_study(direction="maximize")
+            for run in trials:
+                study.enqueue_trial(run.spec.configuration.values())
+                trial = study.ask()
+                space.suggest(trial)
+                assert run.last is not None
+                study.tell(trial, run.last.val_accuracy)
+            return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    finally:
+        optuna.logging.set_verbosity(before)

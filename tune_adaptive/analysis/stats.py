@@ -1,0 +1,274 @@
+"""The statistics of a comparison: intervals, tests and the verdict, of plain numbers."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize, stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.nonparametric import rank_compare_2indep
+
+STUDIED = "adaptive"
+ALPHA = 0.05
+POWER = 0.8
+MIN_EQUIVALENCE_MARGIN = 0.002  # 0.2 percentage points
+MAX_FLIPS = 2**16
+
+MAX_EXACT = 12
+"""Most seeds for which the promised power is simulated on the test itself."""
+
+Word = Literal["better", "worse", "equivalent", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean with its 95% t interval; the interval is None where n < 2."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Adaptive minus one baseline in test accuracy, paired by seed.
+
+    Attributes:
+        baseline: The other schedule.
+        difference: Mean with its 95% paired t interval, in accuracy.
+        pairs: The differences, one a seed.
+        p: Exact two-sided sign-flip test; None where n < 2.
+        p_holm: ``p`` adjusted by Holm over the task's baselines.
+        of_record: Whether it is the strongest baseline by validation.
+        superiority: P(A > B) of two runs with seeds of their own, ties counting half.
+    """
+
+    baseline: str
+    difference: Mean
+    pairs: tuple[float, ...]
+    p: float | None
+    p_holm: float | None
+    of_record: bool
+    superiority: Mean | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one task.
+
+    Attributes:
+        task: ``dataset/model``.
+        word: One of four; None where there is nothing to compare.
+        sentence: The answer in one line.
+        margin: Equivalence margin, in accuracy.
+        minimum_detectable: True difference that this n finds with 80% power at Holm's first
+            threshold, by the spread that was seen; see :func:`detectable_sd`.
+    """
+
+    task: str
+    word: Word | None
+    sentence: str
+    margin: float | None = None
+    minimum_detectable: float | None = None
+
+
+def judge(task: str, record: Comparison, num_baselines: int, margin: float | None) -> Verdict:
+    """Turn the comparison with the baseline of record into a verdict.
+
+    ``better`` or ``worse`` where the Holm-adjusted exact sign-flip test rejects at 5%;
+    else ``equivalent`` where two one-sided t tests at 5% place the difference within
+    ``margin``; else ``inconclusive``. An n at which the test cannot reach Holm's first
+    threshold whatever the data, 2 / 2**n > 0.05 / m, decides nothing.
+    """
+    difference = record.difference
+    n, mean = difference.n, difference.mean
+    told = f"{task}: {STUDIED} minus {record.baseline} {_points(difference)}"
+    if not can_decide(n, num_baselines) or margin is None or difference.low is None:
+        sentence = f"{told}: inconclusive (pipeline works, too few seeds for a verdict)."
+        return Verdict(task, "inconclusive", sentence, margin)
+    sd = float(np.std(record.pairs, ddof=1))
+    effect = detectable_sd(n, num_baselines)
+    assert effect is not None
+    detectable = effect * sd
+    word: Word
+    if record.p_holm is not None and record.p_holm < ALPHA:
+        word = "better" if mean > 0 else "worse"
+    elif _tost_p(record.pairs, margin) < ALPHA:
+        word = "equivalent"
+    else:
+        word = "inconclusive"
+    sentence = (
+        f"{told}: {word} (Holm p = {record.p_holm:.3f}, margin {100 * margin:.2f}, "
+        f"detectable {100 * detectable:.2f} points)."
+    )
+    return Verdict(task, word, sentence, margin, detectable)
+
+
+def compare(
+    ours: Mapping[int, float],
+    baselines: Mapping[str, Mapping[int, float]],
+    record: str | None,
+) -> list[Comparison]:
+    """Compare with every baseline on the seeds both have; Holm over the baselines.
+
+    Args:
+        ours: By seed, the studied schedule's test accuracies.
+        baselines: The same of each baseline.
+        record: Name of the baseline of record.
+    """
+    found = []
+    for name, theirs in baselines.items():
+        seeds = sorted(ours.keys() & theirs.keys())
+        if seeds:
+            found.append((name, seeds, tuple(ours[seed] - theirs[seed] for seed in seeds)))
+    p_values = [sign_flip_p(pairs) for _, _, pairs in found]
+    measured = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(measured, ALPHA, "holm")[1] if measured else ())
+    return [
+        Comparison(
+            baseline=name,
+            difference=mean_interval(pairs),
+            pairs=pairs,
+            p=p,
+            p_holm=None if p is None else float(next(adjusted)),
+            of_record=name == record,
+            superiority=superiority(
+                [ours[seed] for seed in seeds], [baselines[name][seed] for seed in seeds]
+            ),
+        )
+        for (name, seeds, pairs), p in zip(found, p_values, strict=True)
+    ]
+
+
+def mean_interval(values: Sequence[float]) -> Mean:
+    """Return the mean of ``values`` (n >= 1) with its 95% t interval."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Mean(mean, None, None, n)
+    sem = float(stats.sem(values))
+    if sem == 0:
+        return Mean(mean, mean, mean, n)
+    low, high = stats.t.interval(1 - ALPHA, n - 1, loc=mean, scale=sem)
+    return Mean(mean, float(low), float(high), n)
+
+
+def sign_flip_p(pairs: Sequence[float]) -> float | None:
+    """Return the two-sided sign-flip p-value of mean 0; None where n < 2.
+
+    Exact up to n = 16; beyond that from 65,536 random flips, seeded.
+    """
+    if len(pairs) < 2:
+        return None
+    test = stats.permutation_test(
+        (np.asarray(pairs),),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=min(2 ** len(pairs), MAX_FLIPS),  # all there are: exact
+        rng=np.random.default_rng(0),
+    )
+    return float(min(1.0, test.pvalue))
+
+
+def superiority(ours: Sequence[float], theirs: Sequence[float]) -> Mean | None:
+    """Return P(A > B) + P(A = B)/2 with its 95% interval (Brunner and Munzel, 2000).
+
+    The interval is None where the two do not overlap at all, or n < 2; ``n`` is of each.
+    """
+    if not ours or not theirs:
+        return None
+    larger = np.subtract.outer(np.asarray(ours), np.asarray(theirs))
+    estimate = float(np.mean((larger > 0) + (larger == 0) / 2))
+    n = min(len(ours), len(theirs))
+    if n < 2 or estimate in (0.0, 1.0) or not larger.any():
+        return Mean(estimate, None, None, n)
+    found = rank_compare_2indep(np.asarray(ours), np.asarray(theirs))
+    low, high = found.conf_int(alpha=ALPHA)
+    return Mean(estimate, max(0.0, float(low)), min(1.0, float(high)), n)
+
+
+def ratio_interval(ours: Sequence[float], theirs: Sequence[float]) -> Mean | None:
+    """Return mean(ours) / mean(theirs), paired, with its 95% interval; None where a mean is 0.
+
+    The interval is of the logarithm, by the delta method: with r the ratio of the means,
+    var(log r) = var(a/mean(a) - b/mean(b)) / n, t quantiles with n - 1 degrees of freedom.
+    """
+    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if not len(a) or a.mean() <= 0 or b.mean() <= 0:
+        return None
+    ratio = float(a.mean() / b.mean())
+    log = mean_interval(tuple(a / a.mean() - b / b.mean()))
+    if log.low is None or log.high is None:
+        return Mean(ratio, None, None, len(a))
+    half = (log.high - log.low) / 2
+    return Mean(ratio, ratio * math.exp(-half), ratio * math.exp(half), len(a))
+
+
+def can_decide(n: int, num_baselines: int) -> bool:
+    """Return whether the exact sign-flip test on ``n`` pairs can reach Holm's first threshold."""
+    return bool(2 / 2**n <= ALPHA / num_baselines)
+
+
+@functools.cache
+def detectable_sd(n: int, num_baselines: int) -> float | None:
+    """Return the smallest true difference that the verdict finds with 80% power.
+
+    In standard deviations of the paired differences, which are taken as normal: simulated on
+    the exact sign-flip test up to n = 12, beyond that of the t test, which it approaches.
+    None where the n can decide nothing.
+    """
+    if not can_decide(n, num_baselines):
+        return None
+    threshold = ALPHA / num_baselines
+    if n > MAX_EXACT:
+
+        def power(effect: float) -> float:
+            return _t_power(effect, n, threshold)
+    else:
+        noise = np.random.default_rng(0).normal(size=(4000, n))
+        codes = np.arange(2 ** (n - 1))  # the other half mirrors it
+        signs = 1.0 - 2.0 * ((codes[:, None] >> np.arange(n)) & 1)
+
+        def power(effect: float) -> float:
+            sums = (noise + effect) @ signs.T
+            as_extreme = np.abs(sums) >= np.abs(sums[:, :1]) - 1e-12
+            return float(np.mean((as_extreme.mean(axis=1) <= threshold) & (sums[:, 0] > 0)))
+
+    return float(optimize.brentq(lambda effect: power(effect) - POWER, 0.0, 20.0, xtol=1e-3))
+
+
+def _t_power(effect: float, n: int, alpha: float) -> float:
+    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    return float(stats.nct.sf(critical, n - 1, effect * math.sqrt(n)))
+
+
+def promised_power(n: int, num_baselines: int) -> str:
+    """Say what a comparison on ``n`` seeds can find, before it is made."""
+    if num_baselines < 1:
+        return "nothing to compare: one schedule"
+    effect = detectable_sd(n, num_baselines)
+    if effect is None:
+        return f"{n} final seeds and {num_baselines} baselines: too few seeds for a verdict"
+    return (
+        f"{n} final seeds and {num_baselines} baselines: finds a difference of {effect:.1f} "
+        "standard deviations between two runs of a pair, with 80% power"
+    )
+
+
+def _tost_p(pairs: Sequence[float], margin: float) -> float:
+    if np.ptp(pairs) == 0:
+        return 0.0 if abs(pairs[0]) < margin else 1.0
+    above = stats.ttest_1samp(pairs, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(pairs, margin, alternative="less").pvalue
+    return float(max(above, below))
+
+
+def _points(difference: Mean) -> str:
+    """Say a difference in accuracy as percentage points with its interval."""
+    text = f"{100 * difference.mean:+.2f} points"
+    if difference.low is None or difference.high is None:
+        return f"{text} (n = {difference.n})"
+    return f"{text} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}], n = {difference.n}"

@@ -1,0 +1,47 @@
+"""Every run and every epoch as data frames."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from tune_adaptive.analysis.history import History, Run
+
+
+def tables(history: History) -> dict[str, pd.DataFrame]:
+    """Return ``trials`` (the search), ``runs`` (all others) and ``epochs`` (of both)."""
+    rows = [_run_row(run) for run in history.runs]
+    epochs = [
+        {"run_id": run.spec.id, "task": run.spec.task, "schedule": run.spec.arm[1]}
+        | {"stage": run.spec.stage, "role": run.spec.role, "seed": run.spec.seed}
+        | {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(epoch).items()}
+        for run in history.runs
+        for epoch in run.epochs
+    ]
+    runs = pd.DataFrame(rows)
+    is_trial = pd.Series([row["stage"] == "search" for row in rows], dtype=bool)
+    return {"trials": runs[is_trial], "epochs": pd.DataFrame(epochs), "runs": runs[~is_trial]}
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    last = run.last
+    return {
+        "run_id": run.spec.id,
+        "stage": run.spec.stage,
+        "role": run.spec.role,
+        "task": run.spec.task,
+        "schedule": run.spec.configuration.schedule,
+        "seed": run.spec.seed,
+        "status": run.status,
+        "message": run.message,
+        "started_at": run.started_at,
+        "num_epochs": len(run.epochs),
+        "epoch_equivalents": last.epoch_equivalents if last else 0.0,
+        "train_s": sum(epoch.train_s for epoch in run.epochs),
+        "train_loss": last.train_loss if last else None,
+        "val_loss": last.val_loss if last else None,
+        "val_accuracy": last.val_accuracy if last else None,
+        "test_loss": last.test_loss if last else None,
+        "test_accuracy": last.test_accuracy if last else None,
+        **run.spec.configuration.values(),
+    }

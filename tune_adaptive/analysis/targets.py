@@ -1,0 +1,113 @@
+"""How long until a run is good enough: targets, hits and restricted means.
+
+e* is the median validation error over the selection re-runs of the baseline of record. A
+hit is confirmed by the next evaluation. Misses, diverged and failed runs are censored at T:
+the mean of what is left is the restricted mean time (Royston and Parmar, 2013).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_adaptive.analysis.history import History, Run
+from tune_adaptive.analysis.stats import Mean, mean_interval, ratio_interval
+
+RATIOS = {"easy": 1.5, "primary": 1.1, "hard": 1.0}
+"""Targets, as multiples of e*."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToTarget:
+    """Of an arm's final runs.
+
+    Attributes:
+        epochs: Restricted mean; a miss counts as T.
+        seconds: Restricted mean training seconds; a miss counts as T epochs.
+        num_hits: Runs that reached the target.
+        num_runs: All of them.
+        hit_epochs: By seed, epochs to the target, None for a miss.
+    """
+
+    epochs: Mean
+    seconds: Mean | None
+    num_hits: int
+    num_runs: int
+    hit_epochs: Mapping[int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSaved:
+    """The studied schedule's time to the primary target beside a baseline's, paired by seed.
+
+    Attributes:
+        baseline: The other schedule.
+        difference: Studied minus baseline, in epochs.
+        ratio: Studied over baseline.
+    """
+
+    baseline: str
+    difference: Mean
+    ratio: Mean | None
+
+
+def best_error(history: History, task: str) -> float | None:
+    """Return e*; None where no baseline was selected."""
+    record = history.baseline_of_record(task)
+    if record is None:
+        return None
+    trial_id = history.selected[task, record].trial_id
+    errors = [
+        1 - run.last.val_accuracy
+        for run in history.of("select", task, record)
+        if run.spec.id.startswith(f"select-{trial_id}-") and run.last
+    ]
+    return float(np.median(errors)) if errors else None
+
+
+def time_to_target(runs: Sequence[Run], target_error: float) -> TimeToTarget | None:
+    """Return how long an arm's runs took to ``target_error``; None without runs."""
+    if not runs:
+        return None
+    train_s = [epoch.train_s for run in runs for epoch in run.epochs]
+    epoch_s = float(np.mean(train_s)) if train_s else None
+    epochs, seconds = [], []
+    hits: dict[int, int | None] = {}
+    for run in runs:
+        hit = _hit(run, target_error)
+        hits[run.spec.seed] = hit
+        epochs.append(float(run.spec.num_epochs if hit is None else hit))
+        if hit is not None:
+            seconds.append(sum(epoch.train_s for epoch in run.epochs[:hit]))
+        elif epoch_s is not None:
+            seconds.append(run.spec.num_epochs * epoch_s)
+    return TimeToTarget(
+        epochs=mean_interval(epochs),
+        seconds=mean_interval(seconds) if len(seconds) == len(runs) else None,
+        num_hits=sum(hit is not None for hit in hits.values()),
+        num_runs=len(runs),
+        hit_epochs=hits,
+    )
+
+
+def time_saved(
+    baseline: str, ours: TimeToTarget, theirs: TimeToTarget, horizon: int
+) -> TimeSaved | None:
+    """Return the effect on the restricted mean time; None without a common seed."""
+    seeds = sorted(ours.hit_epochs.keys() & theirs.hit_epochs.keys())
+    if not seeds:
+        return None
+    a, b = ([float(each.hit_epochs[seed] or horizon) for seed in seeds] for each in (ours, theirs))
+    difference = mean_interval([x - y for x, y in zip(a, b, strict=True)])
+    return TimeSaved(baseline, difference, ratio_interval(a, b))
+
+
+def _hit(run: Run, target_error: float) -> int | None:
+    """Return the epoch of the first confirmed hit; one at the last epoch needs no confirmation."""
+    good = [1 - epoch.val_accuracy <= target_error for epoch in run.epochs]
+    if run.status != "completed":
+        good.append(False)  # what never came cannot confirm
+    for index, is_good in enumerate(good[: len(run.epochs)]):
+        if is_good and all(good[index + 1 : index + 2]):
+            return index + 1
+    return None

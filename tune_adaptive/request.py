@@ -1,0 +1,261 @@
+"""What a person asked for, in the words of the command line, and whether it can be."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.runs import Slowdown
+from tune_adaptive.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, is_installed
+from tune_adaptive.tasks import TaskOptions, unknown_task
+from tune_adaptive.tasks.datasets import Augment
+from tune_adaptive.tasks.vision import Stem
+
+DOCUMENTED = ("resource_complexity", "feedback")
+EXPERTS = ("adaptive", "step", "exponential", "cosine", "linear", "onecycle", "wsd", "plateau")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Defaults of the options that decide how large an experiment is."""
+
+    tasks: tuple[str, ...]
+    schedules: tuple[str, ...]
+    budget: float
+    num_final_seeds: int
+    time_budget_s: float | None
+    ablations: bool
+    slowdown: Slowdown | None
+
+
+PRESETS = {
+    "smoke": Preset(
+        tasks=("fashion_mnist_mini/cnn",),
+        schedules=("adaptive", "step", "exponential"),
+        budget=8.0,
+        num_final_seeds=8,
+        time_budget_s=None,
+        ablations=False,
+        slowdown=None,
+    ),
+    "night": Preset(
+        tasks=("fashion_mnist/resnet18", "cifar10/resnet18"),
+        schedules=(*EXPERTS, *DOCUMENTED),
+        budget=16.0,
+        num_final_seeds=10,
+        time_budget_s=9 * 3600.0,
+        ablations=True,
+        slowdown=Slowdown(2.0, 0.4),
+    ),
+    "cluster": Preset(
+        tasks=(
+            *("fashion_mnist/resnet18", "cifar10/resnet18", "imdb/bert", "ag_news/bert"),
+            *("mnist/cnn", "imdb/lstm", "ag_news/bilstm"),
+        ),
+        schedules=(*EXPERTS, *DOCUMENTED, "constant", "sgdr", "rex", "greedy"),
+        budget=32.0,
+        num_final_seeds=12,
+        time_budget_s=None,
+        ablations=True,
+        slowdown=Slowdown(2.0, 0.4),
+    ),
+}
+"""``smoke`` takes minutes on two cores, ``night`` a night on one GPU, ``cluster`` many GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for; the command line's options in their own words.
+
+    Attributes:
+        tasks: Names of tasks: ``dataset/model`` or ``package.module:variable``.
+        schedules: Names of schedules.
+        options: What is asked of every task.
+        space_dir: Folder of the search spaces.
+        results_dir: Folder of the experiments.
+        name: The experiment's name; None makes one of the date.
+        num_epochs: T; None is each task's own, or what the time budget pays for.
+        time_budget_s: Seconds the whole experiment may take, > 0; T is solved for it.
+        budget: Full-run equivalents per arm, >= 1.
+        num_final_seeds: Fresh seeds of the comparison, >= 1.
+        ablations: Whether to run the studied schedule without each of its parts.
+        slowdown: What to run every selected configuration under, once more.
+        gpus_per_trial: Share of a GPU in (0, 1]; None is 1 where there is a GPU, else 0.
+        num_gpus: GPUs the cluster is told it has; None is what is there.
+        cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
+            trials run at once as share the GPUs.
+        max_concurrent: Most trials at once; None is what fits.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        signals: ``live``, ``steady`` or ``replay:FILE``.
+        run_time_budget_s: Seconds that a schedule which plans in time should take for a run,
+            > 0; None lets it measure them.
+        seed: Root of all seeds.
+        command: What was typed, for the record.
+    """
+
+    tasks: tuple[str, ...]
+    schedules: tuple[str, ...]
+    space_dir: Path
+    options: TaskOptions = TaskOptions()  # noqa: RUF009 (frozen)
+    results_dir: Path = Path("results")
+    name: str | None = None
+    num_epochs: int | None = None
+    time_budget_s: float | None = None
+    budget: float = 8.0
+    num_final_seeds: int = 8
+    ablations: bool = False
+    slowdown: Slowdown | None = None
+    gpus_per_trial: float | None = None
+    num_gpus: int | None = None
+    cpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    precision: str = "auto"
+    signals: str = "live"
+    run_time_budget_s: float | None = None
+    seed: int = 0
+    command: str = ""
+
+
+def parse_duration(text: str) -> float:
+    """Read ``8h``, ``1h30m``, ``90m`` or ``45s`` [s].
+
+    Raises:
+        InputError: It is none of these.
+    """
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    if found is None or not text:
+        raise InputError(f"--time-budget {text!r}: must be like 8h, 1h30m, 90m or 45s")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def parse_contention(text: str) -> Slowdown:
+    """Read ``2x@40%``: from 40% of the run on, every step takes twice as long.
+
+    Raises:
+        InputError: It is not of that form, the factor not above 1 or the share not below 100%.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)x@(\d+(?:\.\d+)?)%", text)
+    if found is None or float(found[1]) <= 1 or float(found[2]) >= 100:
+        raise InputError(
+            f"--contention {text!r}: must be like 2x@40%, the factor above 1, the share below 100%"
+        )
+    return Slowdown(float(found[1]), float(found[2]) / 100)
+
+
+def check_request(request: Request) -> None:
+    """Check everything that can be checked without reading data.
+
+    Raises:
+        InputError: Every problem found, one a line.
+    """
+    options = request.options
+    problems = [
+        f"--task {name}: {problem}" for name in request.tasks if (problem := unknown_task(name))
+    ]
+    problems += [
+        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+        for name in request.schedules
+        if name not in SCHEDULES
+    ]
+    for what, names in (("task", request.tasks), ("schedule", request.schedules)):
+        problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
+    for option, value, ok, allowed in (
+        (
+            "--epochs",
+            request.num_epochs,
+            request.num_epochs is None or request.num_epochs >= 1,
+            ">= 1",
+        ),
+        (
+            "--budget",
+            request.budget,
+            1 <= request.budget < math.inf,
+            ">= 1: an arm must afford one full run",
+        ),
+        ("--final-seeds", request.num_final_seeds, request.num_final_seeds >= 1, ">= 1"),
+        (
+            "--gpus-per-trial",
+            request.gpus_per_trial,
+            request.gpus_per_trial is None or 0 < request.gpus_per_trial <= 1,
+            "in (0, 1]",
+        ),
+        (
+            "--num-gpus",
+            request.num_gpus,
+            request.num_gpus is None or request.num_gpus >= 0,
+            ">= 0",
+        ),
+        (
+            "--cpus-per-trial",
+            request.cpus_per_trial,
+            request.cpus_per_trial is None or 0 < request.cpus_per_trial < math.inf,
+            "> 0 and finite",
+        ),
+        (
+            "--max-concurrent",
+            request.max_concurrent,
+            request.max_concurrent is None or request.max_concurrent >= 1,
+            ">= 1",
+        ),
+        (
+            "--time-budget",
+            request.time_budget_s,
+            request.time_budget_s is None or 0 < request.time_budget_s < math.inf,
+            "> 0 seconds and finite",
+        ),
+        (
+            "--run-time-budget",
+            request.run_time_budget_s,
+            request.run_time_budget_s is None or 0 < request.run_time_budget_s < math.inf,
+            "> 0 seconds and finite",
+        ),
+        *(
+            (option, value, value is None or value >= 1, ">= 1")
+            for option, value in (
+                ("--train-size", options.train_size),
+                ("--max-length", options.max_length),
+                ("--batch-size", options.batch_size),
+            )
+        ),
+        (
+            "--clip-norm",
+            options.clip_norm,
+            options.clip_norm is None or options.clip_norm > 0,
+            "> 0",
+        ),
+        ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
+    ):
+        if not ok:
+            problems.append(f"{option} must be {allowed}, got {value}")
+    for option, choice, choices in (
+        ("--precision", request.precision, ("auto", "fp32", "bf16")),
+        ("--signals", request.signals.partition(":")[0], ("live", "steady", "replay")),
+        ("--optimizer", options.optimizer, tuple(OPTIMIZERS)),
+        ("--augment", options.augment, get_args(Augment)),
+        ("--stem", options.stem, get_args(Stem)),
+    ):
+        if choice is not None and choice not in choices:
+            problems.append(
+                f"{option} must be one of {', '.join(choices)}, got {choice!r}"
+                f"{did_you_mean(choice, choices)}"
+            )
+    if request.signals == "replay" or request.signals.startswith(("live:", "steady:")):
+        problems.append(f"--signals {request.signals}: live, steady or replay:FILE")
+    if request.signals == "steady" and request.run_time_budget_s is not None:
+        problems.append("--run-time-budget needs a clock, and --signals steady has none")
+    if request.time_budget_s is not None and request.num_epochs is not None:
+        problems.append("--time-budget solves for --epochs: give one of them")
+    if request.time_budget_s is not None and request.signals == "steady":
+        problems.append("--time-budget needs a clock, and --signals steady has none")
+    if problems:
+        raise InputError("\n".join(problems))
+    for schedule in request.schedules:
+        if not is_installed(schedule):
+            build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
+
+
+def _repeated(names: tuple[str, ...]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
