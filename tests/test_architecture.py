@@ -54,7 +54,7 @@ def test_only_tuning_imports_ray(path: Path) -> None:
     "module",
     [
         "analysis",
-        "stats",
+        "ablations",
         "report",
         "report.__main__",
         "export",

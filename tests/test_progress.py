@@ -1,11 +1,13 @@
 """The view of a running experiment."""
 
 import io
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 
 from tune_adaptive import ledger
+from tune_adaptive.analysis import Analysis
 from tune_adaptive.plan import Plan
 from tune_adaptive.progress import Progress, Tally
 
@@ -15,10 +17,15 @@ def test_every_event_of_an_experiment_adds_up(finished: Path) -> None:
     for event in ledger.read(finished / "ledger.jsonl"):
         tally.add(event)
         assert all(arm.running >= 0 for arm in tally.arms.values())
-    assert tally.stage == "final"
-    assert all(arm.running == 0 and arm.completed == 2 for arm in tally.arms.values())
+    assert tally.stage == "contention"
+    assert all(arm.running == 0 for arm in tally.arms.values())
     assert tally.spent["search"] == 3 * 2 * 2
-    assert tally.spent["final"] == 3 * 2 * 2
+    runs = Analysis(finished).runs
+    for stage in tally.plan.stages:
+        own = [run for run in runs if run.spec.stage == stage]
+        assert tally.spent[stage] == sum(run.epoch_equivalents for run in own)
+    slowed = [run.spec.arm for run in runs if run.spec.stage == "contention"]
+    assert {arm: own.completed for arm, own in tally.arms.items()} == Counter(slowed)
     assert tally.seconds_left(now=1e12) == 0
 
 

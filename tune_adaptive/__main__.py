@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-COMMANDS = ("search", "report", "export", "prefetch", "schedules")
+COMMANDS = ("search", "report", "export", "verify", "prefetch", "schedules")
 
 
 def main() -> None:

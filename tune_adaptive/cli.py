@@ -2,7 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import typer
 
@@ -30,3 +31,9 @@ def run_command(command: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)
     app()
+
+
+def tell_damage(folder: Path, damage: Iterable[str]) -> None:
+    """Warn of every row of a ledger that could not be used."""
+    for each in damage:
+        print(f"warning: {folder / 'ledger.jsonl'}: {each}", file=sys.stderr)

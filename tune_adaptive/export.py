@@ -15,7 +15,7 @@ import typer
 
 from tune_adaptive.analysis import Analysis, ArmResult
 from tune_adaptive.best import FORMAT, load_schedule
-from tune_adaptive.cli import run_command
+from tune_adaptive.cli import run_command, tell_damage
 
 
 def export(analysis: Analysis) -> list[Path]:
@@ -53,6 +53,7 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "notes": dict(task.notes),
             "precision": task.precision,
             "options": dict(plan.options),
+            "signals": plan.signals,
             "data_sha256": task.data_sha256,
             "val_accuracy": arm.select_val_accuracy,
             "verdict": analysis.verdicts[arm.task].sentence,
@@ -71,7 +72,9 @@ def main(
 ) -> None:
     """Write an experiment's best configurations again, or check one exported file."""
     if path.is_dir():
-        for written in export(Analysis(path)):
+        analysis = Analysis(path)
+        tell_damage(path, analysis.history.damage)
+        for written in export(analysis):
             typer.echo(written)
         return
     best = load_schedule(path)

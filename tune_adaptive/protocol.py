@@ -180,6 +180,8 @@ class _Stages:
             not in [(best.arm, best.configuration) for best in winners]
             for index in range(plan.num_final_seeds)
         ]
+        if not winners:
+            return
         order = [*finals, *untuned]
         random.Random(plan.seed).shuffle(order)
         for index, place in enumerate((0, len(order) // 2, len(order))):

@@ -26,7 +26,7 @@ from tune_adaptive.tasks import TaskOptions
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.vision import Stem
 
-WHAT, HOW_MUCH, WHERE, HOW = "What", "How much", "Where", "How"
+WHAT, HOW_MUCH, HOW = "What", "How much", "How and where"
 
 
 def main(
@@ -93,22 +93,22 @@ def main(
         bool, typer.Option("--plan", help="Print the plan and stop.", rich_help_panel=HOW_MUCH)
     ] = False,
     name: Annotated[
-        str | None, typer.Option(help="Experiment's name.", rich_help_panel=WHERE)
+        str | None, typer.Option(help="Experiment's name.", rich_help_panel=HOW)
     ] = None,
     results_dir: Annotated[
-        Path, typer.Option(help="Folder of experiments.", rich_help_panel=WHERE)
+        Path, typer.Option(help="Folder of experiments.", rich_help_panel=HOW)
     ] = Path("results"),
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="Share of a GPU, (0, 1].", rich_help_panel=WHERE)
+        float | None, typer.Option(help="Share of a GPU, (0, 1].", rich_help_panel=HOW)
     ] = None,
     num_gpus: Annotated[
-        int | None, typer.Option(help="Declare logical GPUs.", rich_help_panel=WHERE)
+        int | None, typer.Option(help="Declare logical GPUs.", rich_help_panel=HOW)
     ] = None,
     cpus_per_trial: Annotated[
-        float | None, typer.Option(help="CPUs of a trial; 1 or less.", rich_help_panel=WHERE)
+        float | None, typer.Option(help="CPUs of a trial; 1 or less.", rich_help_panel=HOW)
     ] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(help="Most trials at once.", rich_help_panel=WHERE)
+        int | None, typer.Option(help="Most trials at once.", rich_help_panel=HOW)
     ] = None,
     precision: Annotated[
         str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=HOW)

@@ -5,15 +5,25 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import pandas as pd
 import pytest
 
 from tune_adaptive.analysis import Analysis
+from tune_adaptive.plan import hash_file
 from tune_adaptive.report import write_report
 
-FIGURES = ("lr-traces", "learning-curves", "differences")
+FIGURES = (
+    "tuning-cost",
+    "differences",
+    "time-to-target",
+    "learning-curves",
+    "slices",
+    "parallel",
+)
 
 
 class Page(html.parser.HTMLParser):
@@ -43,9 +53,9 @@ def test_everything_is_there(finished: Path) -> None:
     for name in ("report.html", "report.md", "verdict.json", "plan.toml", "ledger.jsonl"):
         assert (finished / name).stat().st_size > 0
     for kind in FIGURES:
-        for suffix in ("svg", "png"):
-            path = finished / "figures" / f"fashion_mnist_mini-cnn-{kind}.{suffix}"
-            assert path.stat().st_size > 1000
+        path = finished / "figures" / f"fashion_mnist_mini-cnn-{kind}.svg"
+        assert path.stat().st_size > 1000
+        assert f"](figures/{path.name})" in (finished / "report.md").read_text(encoding="utf-8")
     assert (finished / "studies.db").stat().st_size > 0
 
 
@@ -70,7 +80,8 @@ def test_what_was_not_measured_is_said_and_null(finished: Path) -> None:
 
 def test_too_few_seeds_are_said_to_be_too_few(finished: Path) -> None:
     document = json.loads((finished / "verdict.json").read_text())
-    assert document["version"] == 1
+    schema = files("tune_adaptive.report").joinpath("verdict.schema.json").read_text()
+    jsonschema.validate(document, json.loads(schema))
     task = document["tasks"]["fashion_mnist_mini/cnn"]
     assert task["word"] == "inconclusive"
     assert "too few seeds for a verdict" in task["sentence"]
@@ -84,7 +95,7 @@ def test_tables_hold_every_run_once(finished: Path) -> None:
     )
     assert sorted([*trials["run_id"], *runs["run_id"]]) == sorted(r.spec.id for r in analysis.runs)
     assert set(trials["stage"]) == {"search"}
-    assert set(runs["stage"]) == {"select", "final"}
+    assert set(runs["stage"]) == {"select", "final", "ablation", "contention"}
     assert len(epochs) == sum(len(run.epochs) for run in analysis.runs)
     assert trials["test_accuracy"].isna().all(), "the search never saw the test split"
 
@@ -118,6 +129,107 @@ def test_hostile_names_are_escaped(finished: Path, tmp_path: Path) -> None:
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+    assert "exploratory" in page, "the plan was edited"
+
+
+SECTIONS = ("cost", "audit", "task-1", "across", "runs", "methods")
+
+
+@pytest.mark.browser
+def test_a_browser_shows_every_section_and_asks_for_nothing(finished: Path, tmp_path: Path) -> None:
+    """In Debian's Chromium, as wide as a laptop and as a phone."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    assert chromium is not None, "apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for width in (1280, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            told: list[str] = []
+            asked: list[str] = []
+            page.on("console", lambda message: told.append(message.text))  # noqa: B023
+            page.on("pageerror", lambda error: told.append(str(error)))  # noqa: B023
+            page.on("request", lambda request: asked.append(request.url))  # noqa: B023
+            page.goto((finished / "report.html").as_uri())
+            assert told == []
+            assert [url for url in asked if not url.startswith("data:")] == [
+                (finished / "report.html").as_uri()
+            ]
+            for section in SECTIONS:
+                assert page.locator(f"h2#{section}").is_visible()
+            assert page.locator("figure svg").count() == len(FIGURES)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
+            page.close()
+        browser.close()
+
+
+def renamed(finished: Path, folder: Path, edit: tuple[str, str]) -> Path:
+    """Copy an experiment, and edit its plan with everything that knows of it."""
+    shutil.copytree(finished, folder)
+    plan, ledger = folder / "plan.toml", folder / "ledger.jsonl"
+    before = hash_file(plan)
+    text = plan.read_text()
+    assert edit[0] in text
+    plan.write_text(text.replace(edit[0], edit[1], 1))
+    ledger.write_text(ledger.read_text().replace(before, hash_file(plan)))
+    return folder
+
+
+def compared(*folders: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tune_adaptive", "report", *map(str, folders)]
+    return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
+
+
+def test_several_experiments_are_compared_on_one_page(finished: Path, tmp_path: Path) -> None:
+    other = renamed(finished, tmp_path / "other", ('name = "small"', 'name = "other"'))
+    done = compared(finished, other, out=tmp_path / "page")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page" / "comparison.md").read_text(encoding="utf-8")
+    assert "small: inconclusive" in text
+    assert "over the experiments" in text
+    assert "not independent" in text, "both have seed 0"
+    page = Page((tmp_path / "page" / "comparison.html").read_text(encoding="utf-8"))
+    assert (page.fetched, page.open) == (["data:,"], [])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (('name = "small"', 'name = "small" # '), "given twice"),
+        (("num_epochs = 2", "num_epochs = 3"), "another T in each"),
+        (('"step",', '"cosine",'), None),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    finished: Path, tmp_path: Path, edit: tuple[str, str], message: str | None
+) -> None:
+    other = renamed(finished, tmp_path / "other", edit)
+    if message != "given twice":
+        other = renamed(other, tmp_path / "named", ('name = "small"', 'name = "other"'))
+    done = compared(finished, other, out=tmp_path / "page")
+    if message is None:  # what all have is compared
+        assert "| step |" not in (tmp_path / "page" / "comparison.md").read_text(encoding="utf-8")
+        return
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_damaged_ledger_is_told_and_reported(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    (folder / "planted.pkl").write_bytes(b"cos\nsystem\n(S'touch /tmp/planted'\ntR.")
+    ledger = folder / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    lines[9] = b"{not json\n"
+    ledger.write_bytes(b"".join(lines) + b'{"event": "cl')
+    done = compared(folder, out=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "line 10 cannot be read" in done.stderr
+    assert f"line {len(lines) + 1} torn" in done.stderr
+    assert "line 10 cannot be read" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["report", "export"])

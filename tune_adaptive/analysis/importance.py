@@ -2,9 +2,6 @@
 
 import warnings
 
-import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
 from tune_adaptive.analysis.history import History
 from tune_adaptive.spaces import space_from_dict
 
@@ -20,6 +17,9 @@ def importances(history: History, task: str, schedule: str) -> dict[str, float]:
     trials = [run for run in history.of("search", task, schedule) if run.status == "completed"]
     if len(trials) < MIN_TRIALS:
         return {}
+    import optuna  # slow, and needed for large searches only
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     space = space_from_dict(history.task(task).spaces[schedule], "plan.toml")
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

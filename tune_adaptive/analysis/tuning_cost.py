@@ -103,7 +103,11 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float]) -> RunsNeeded:
     values, num = np.asarray(curve.witnesses), len(curve.witnesses)
     told = f"{STUDIED} with its defaults reaches what {curve.schedule}"
     if num < MIN_WITNESSES or not untuned:
-        why = f"only {num} witnesses" if untuned else "no re-runs of its defaults"
+        why = (
+            f"{num} of at least {MIN_WITNESSES} witnesses"
+            if untuned
+            else "no re-runs of its defaults"
+        )
         sentence = f"{told} needs an unknown number of tuned runs to reach: {why}."
         return RunsNeeded(curve.schedule, None, None, None, num, sentence)
     rng = np.random.default_rng(0)

@@ -1,4 +1,8 @@
-"""Write the report of a finished experiment again: ``python -m tune_adaptive.report DIR``."""
+"""Write the report of an experiment again, or compare several on one page.
+
+python -m tune_adaptive.report results/first
+python -m tune_adaptive.report results/A results/B results/C --out comparison
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +10,20 @@ from typing import Annotated
 import typer
 
 from tune_adaptive.analysis import Analysis
-from tune_adaptive.cli import run_command
-from tune_adaptive.report import write_report
+from tune_adaptive.cli import run_command, tell_damage
+from tune_adaptive.report import write_comparison, write_report
 
 
-def main(folder: Annotated[Path, typer.Argument(help="An experiment's folder.")]) -> None:
-    """Write an experiment's report, verdict, figures and tables again from its ledger."""
-    for path in write_report(Analysis(folder)):
+def main(
+    folders: Annotated[list[Path], typer.Argument(help="Experiments' folders.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison of several.")] = Path(),
+) -> None:
+    """Write an experiment's report again from its ledger, or compare several experiments."""
+    analyses = [Analysis(folder) for folder in folders]
+    for analysis in analyses:
+        tell_damage(analysis.folder, analysis.history.damage)
+    several = len(analyses) > 1
+    for path in write_comparison(analyses, out) if several else write_report(analyses[0]):
         typer.echo(path)
 
 

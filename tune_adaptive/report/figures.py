@@ -111,6 +111,7 @@ def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
         axes.set(xlabel="epochs spent, the search included", ylabel="validation accuracy [%]")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axes.xaxis.set_minor_formatter(lambda x, _: "")
         alt = (
             "Validation accuracy against epochs spent. Lines: the best of the witnesses so far, "
             "with their 10% to 90% band. Hollow points: the schedules' defaults, one run; solid "

@@ -1,0 +1,131 @@
+"""Several experiments on one page: what holds from one search to the next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
+from tune_adaptive.errors import InputError
+from tune_adaptive.report.write import render
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one experiment says of one task."""
+
+    experiment: str
+    seed: int
+    verdict: Verdict
+    standing: str
+    accuracies: tuple[Mean | None, ...]  # in the order of the table's schedules
+    differences: tuple[Mean | None, ...]  # studied minus each baseline
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A task that several experiments have in common.
+
+    Attributes:
+        task: ``dataset/model``.
+        schedules: Those that every one of them has, the studied one first.
+        rows: One an experiment.
+        over_searches: Studied minus each baseline; its interval is over the experiments, so
+            that it holds the noise of the search too.
+    """
+
+    task: str
+    schedules: tuple[str, ...]
+    rows: tuple[Row, ...]
+    over_searches: tuple[Mean | None, ...]
+
+
+def write_comparison(analyses: Sequence[Analysis], out: Path) -> list[Path]:
+    """Write ``comparison.html`` and ``comparison.md`` into ``out``.
+
+    Raises:
+        InputError: They cannot be compared, and why.
+    """
+    shared = compare_experiments(analyses)
+    names = [analysis.plan.name for analysis in analyses]
+    seeds = [analysis.plan.seed for analysis in analyses]
+    paths = []
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("comparison.html", "comparison.md"):
+        text = render(
+            name,
+            title=", ".join(names),
+            analyses=list(analyses),
+            shared=shared,
+            studied=STUDIED,
+            same_seed=len(set(seeds)) < len(seeds),
+        )
+        path = out / name
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
+    """Return every task that all experiments share.
+
+    Raises:
+        InputError: They share no task, or not its data, horizon or schedules.
+    """
+    names = [analysis.plan.name for analysis in analyses]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{', '.join(twice)}: given twice; one experiment is one draw")
+    tasks = [
+        task.name
+        for task in analyses[0].plan.tasks
+        if all(task.name in [other.name for other in each.plan.tasks] for each in analyses)
+    ]
+    if not tasks:
+        told = "; ".join(
+            f"{a.plan.name}: {', '.join(t.name for t in a.plan.tasks)}" for a in analyses
+        )
+        raise InputError(f"these experiments share no task ({told})")
+    problems = []
+    for task in tasks:
+        for what, values in (
+            ("T", [analysis.history.task(task).num_epochs for analysis in analyses]),
+            ("data", [analysis.history.task(task).data_sha256[:12] for analysis in analyses]),
+            ("batch size", [analysis.history.task(task).batch_size for analysis in analyses]),
+            ("optimizer", [analysis.history.task(task).optimizer for analysis in analyses]),
+        ):
+            if len(set(values)) > 1:
+                told = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+                problems.append(f"{task}: another {what} in each: {told}")
+    if problems:
+        raise InputError("\n".join(problems))
+    schedules = tuple(
+        schedule
+        for schedule in analyses[0].plan.schedules
+        if schedule != STUDIED and all(schedule in each.plan.schedules for each in analyses)
+    )
+    if not schedules or any(STUDIED not in each.plan.schedules for each in analyses):
+        raise InputError(f"these experiments do not share {STUDIED} and a baseline")
+    return [_shared(analyses, task, (STUDIED, *schedules)) for task in tasks]
+
+
+def _shared(analyses: Sequence[Analysis], task: str, schedules: tuple[str, ...]) -> Shared:
+    rows = tuple(_row(analysis, task, schedules) for analysis in analyses)
+    over = []
+    for column in range(len(schedules) - 1):
+        means = [d.mean for row in rows if (d := row.differences[column]) is not None]
+        over.append(mean_interval(means) if means else None)
+    return Shared(task, schedules, rows, tuple(over))
+
+
+def _row(analysis: Analysis, task: str, schedules: tuple[str, ...]) -> Row:
+    accuracies = {arm.schedule: arm.test_accuracy for arm in analysis.arms if arm.task == task}
+    differences = {each.baseline: each.difference for each in analysis.comparisons[task]}
+    standing = "audit broken" if analysis.breaches else "as planned"
+    return Row(
+        experiment=analysis.plan.name,
+        seed=analysis.plan.seed,
+        verdict=analysis.verdicts[task],
+        standing="exploratory" if analysis.history.exploratory else standing,
+        accuracies=tuple(accuracies.get(schedule) for schedule in schedules),
+        differences=tuple(differences.get(schedule) for schedule in schedules[1:]),
+    )

@@ -1,0 +1,182 @@
+"""Does a published configuration hold on fresh seeds?
+
+    python -m tune_adaptive.verify results/first/best/fashion_mnist_mini-cnn/adaptive.toml
+
+Exit codes: 0 the new mean lies in the published interval; 1 it does not; 2 bad input.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
+from tune_adaptive.best import BestSchedule, load_schedule
+from tune_adaptive.cli import run_command
+from tune_adaptive.errors import InputError
+from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT
+from tune_adaptive.runs import EpochResult, RunSpec
+from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import Material, train
+
+EXIT_NOT_REPRODUCED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A published mean beside that of new seeds.
+
+    Attributes:
+        published: Test accuracy as it was published.
+        found: Test accuracy on the new seeds.
+        prediction: 95% interval for the mean of that many new runs.
+    """
+
+    published: Mean
+    found: Mean
+    prediction: tuple[float, float]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the new mean lies in the published interval."""
+        assert self.published.low is not None
+        assert self.published.high is not None
+        return self.published.low <= self.found.mean <= self.published.high
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it lies where 95% of such means lie."""
+        return self.prediction[0] <= self.found.mean <= self.prediction[1]
+
+
+def judge_rerun(published: Mean, accuracies: Sequence[float]) -> Rerun:
+    """Judge N new accuracies by a published mean of n.
+
+    The published interval is of the true mean; the mean of N new runs leaves it more often than
+    one time in twenty. 95% of them lie in mean +- t(0.975, n - 1) s sqrt(1/n + 1/N).
+
+    Raises:
+        InputError: Nothing was published that has an interval.
+    """
+    if published.low is None or published.high is None:
+        raise InputError("it was published without an interval, from fewer than 2 seeds")
+    half = (published.high - published.low) / 2  # t s / sqrt(n)
+    wider = half * math.sqrt(1 + published.n / len(accuracies))
+    prediction = (published.mean - wider, published.mean + wider)
+    return Rerun(published, mean_interval(accuracies), prediction)
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="A best/*.toml of an experiment.")],
+    seeds: Annotated[int, typer.Option(help="Fresh seeds.")] = 4,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of data sets.")] = None,
+    model_path: Annotated[str | None, typer.Option(help="bert's encoder.")] = None,
+    task: Annotated[str | None, typer.Option(help="module:task, for one of your own.")] = None,
+) -> None:
+    """Re-run a best configuration on fresh seeds; say whether its published mean holds."""
+    if seeds < 1:
+        raise InputError(f"--seeds must be >= 1, got {seeds}")
+    best = load_schedule(path)
+    own = best.provenance
+    published = _published(own, path)
+    judge_rerun(published, [published.mean])  # says at once what cannot be judged
+    options = TaskOptions(**_options(own, data_dir, model_path))
+    made = replace(
+        make_task(task or best.task, options),
+        batch_size=int(own["batch_size"]),
+        optimizer=best.optimizer_name,
+        augment=own["augment"],
+        clip_norm=float(own["clip_norm"]),
+    )
+    data = made.load()
+    if data.sha256() != own["data_sha256"]:
+        raise InputError(
+            f"{path}: tuned on other data: SHA-256 {own['data_sha256']}, here {data.sha256()}"
+        )
+    accuracies = _run_again(best, made, data, seeds, typer.echo)
+    judged = judge_rerun(published, accuracies)
+    for what, mean in (("published", judged.published), ("found", judged.found)):
+        typer.echo(f"{what}: {_told(mean)}")
+    low, high = judged.prediction
+    typer.echo(
+        f"{'reproduced' if judged.reproduced else 'not reproduced'}: the new mean lies "
+        f"{'in' if judged.reproduced else 'outside'} the published interval, and "
+        f"{'in' if judged.predicted else 'outside'} [{100 * low:.2f}, {100 * high:.2f}], where "
+        f"{1 - ALPHA:.0%} of such means lie"
+    )
+    if not judged.reproduced:
+        raise typer.Exit(EXIT_NOT_REPRODUCED)
+
+
+def _published(own: Mapping[str, Any], path: Path) -> Mean:
+    try:
+        told = own["test_accuracy"]
+        return Mean(float(told["mean"]), told.get("low"), told.get("high"), int(told["n"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no test accuracy was published in it: {error!r}") from error
+
+
+def _options(
+    own: Mapping[str, Any], data_dir: Path | None, model_path: str | None
+) -> dict[str, Any]:
+    options = dict(own.get("options", {}))
+    if "data_dir" in options:
+        options["data_dir"] = Path(options["data_dir"])
+    given = {"data_dir": data_dir, "model_path": model_path}
+    return options | {name: value for name, value in given.items() if value is not None}
+
+
+def _run_again(
+    best: BestSchedule, task: Task, data: Dataset, num_seeds: int, say: Callable[[str], None]
+) -> list[float]:
+    """Train on seeds that no stage of the experiment has; return the test accuracies."""
+    own = best.provenance
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    description = data.describe()
+    material = Material(
+        task, description, Split.of(data.train, device), Split.of(data.validation, device)
+    )
+    chance = 1 / description.complexity.num_classes
+    accuracies = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the trials had
+    try:
+        for index in range(num_seeds):
+            run = RunSpec(
+                id=f"verify-{index}",
+                stage="final",
+                task=task.name,
+                configuration=best.configuration,
+                seed=int(own["seed"]) * SEEDS_PER_EXPERIMENT + FIRST_SEED["verify"] + index,
+                num_epochs=int(own["num_epochs"]),
+                precision=own["precision"],
+                signals=own["signals"] if own["signals"] != "replay" else "live",
+                open_test=True,
+                role="selected",
+            )
+            last: EpochResult | None = None
+            for last in train(run, material, lambda: Split.of(data.test, device)):
+                pass
+            reached = None if last is None else last.test_accuracy
+            accuracies.append(chance if reached is None else reached)
+            say(
+                f"seed {run.seed}: {100 * accuracies[-1]:.2f}%"
+                + (" (diverged)" * (reached is None))
+            )
+    finally:
+        torch.set_num_threads(threads)
+    return accuracies
+
+
+def _told(mean: Mean) -> str:
+    shown = "" if mean.low is None else f" [{100 * mean.low:.2f}, {100 * (mean.high or 0):.2f}]"
+    return f"{100 * mean.mean:.2f}%{shown} n={mean.n}"
+
+
+if __name__ == "__main__":
+    run_command(main)
