@@ -57,7 +57,7 @@ def finished(search: Callable[..., int], tmp_path_factory: Any) -> Path:
     code = search(
         *("--results-dir", str(results), "--name", "small", "--epochs", "2", "--budget", "2"),
         *("--final-seeds", "2", "--precision", "fp32", "--signals", "steady"),
-        *("--ablations", "--contention", "2x@40%"),
+        *("--ablations", "--contention", "2x@40%", "--train-size", "1280"),
     )
     assert code == 0
     return results / "small"

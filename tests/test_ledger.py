@@ -42,7 +42,10 @@ def test_a_row_torn_anywhere_is_left_out_and_cut_on_open(tmp_path: Path) -> None
     last_row = len(whole.splitlines(keepends=True)[-1])
     for torn in range(1, last_row):
         path.write_bytes(whole[:-torn])
-        assert ledger.read(path) == EVENTS[:2]
+        *whole_rows, damaged = ledger.read(path)
+        assert whole_rows == EVENTS[:2]
+        assert isinstance(damaged, ledger.Damaged)
+        assert damaged.line == 3
         write(path, EVENTS[3:4])
         assert ledger.read(path) == [*EVENTS[:2], EVENTS[3]]
 
@@ -63,14 +66,24 @@ def test_reading_writes_nothing(tmp_path: Path) -> None:
         b'{"event": "unheard of"}',
         b'{"event": "closed", "at": 1, "extra": 2}',
         b"[]",
-        b'{"event": "opened", "at": 0, "version": 99}',
     ],
 )
-def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, row: bytes) -> None:
+def test_a_row_that_cannot_be_read_is_skipped_and_named(tmp_path: Path, row: bytes) -> None:
     path = tmp_path / "ledger.jsonl"
     write(path, EVENTS[:1])
     path.write_bytes(path.read_bytes() + row + b"\n")
-    with pytest.raises(InputError, match=r"line 2 cannot be read|version 99"):
+    write(path, EVENTS[1:2])
+    first, damaged, last = ledger.read(path)
+    assert [first, last] == EVENTS[:2]
+    assert isinstance(damaged, ledger.Damaged)
+    assert damaged.line == 2
+    assert "cannot be read" in damaged.reason
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"event": "opened", "at": 0, "version": 99}\n')
+    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 2"):
         ledger.read(path)
 
 

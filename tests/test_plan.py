@@ -1,13 +1,14 @@
 """The plan: frozen, written, read back; its seeds never meet."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.tuning.test_engine import plan
 from tune_adaptive.errors import InputError
-from tune_adaptive.plan import Plan
-from tune_adaptive.runs import Stage
+from tune_adaptive.plan import START_UP_S, Plan, hash_file
+from tune_adaptive.runs import Slowdown, Stage
 
 
 def test_a_plan_survives_its_file(finished: Path, tmp_path: Path) -> None:
@@ -25,8 +26,25 @@ def test_no_two_stages_share_a_seed() -> None:
 
 def test_costs_are_counted_in_full_runs() -> None:
     made = plan()  # one task of 3 epochs at 0.1 s, one schedule, two slots
-    assert [made.stage_epochs(stage) for stage in ("search", "select", "final")] == [3, 12, 6]
-    assert made.estimated_s() == pytest.approx((1 + 4 + 2) * 3 * 0.1 / 2)
+    # Two candidates and the defaults; selected and default finals, and three canaries.
+    assert [made.stage_epochs(stage) for stage in made.stages] == [3, 18, 12 + 9]
+    slot_s = (3 + 18) * 0.1 / 2 + (12 + 9) * 0.1  # finals have the device to themselves
+    assert made.estimated_s() == pytest.approx(START_UP_S + slot_s)
+
+
+def test_ablations_and_contention_are_counted() -> None:
+    made = replace(plan(), schedules=("adaptive", "step"), ablations=True)
+    made = replace(made, slowdown=Slowdown(2.0, 0.4))
+    assert made.stages == ("search", "select", "final", "ablation", "contention")
+    assert made.full_runs("ablation") == 2 * 7
+    assert made.full_runs("contention") == pytest.approx(2 * (2 + 7) * 0.7)
+
+
+def test_what_is_written_is_read_and_hashed(tmp_path: Path) -> None:
+    made = replace(plan(), slowdown=Slowdown(2.0, 0.4), time_budget_s=60.0)
+    sha256 = made.write(tmp_path / "plan.toml")
+    assert Plan.read(tmp_path / "plan.toml") == made
+    assert sha256 == hash_file(tmp_path / "plan.toml")
 
 
 @pytest.mark.parametrize("text", ["", "format = 9", "not toml [", "format = 2\ntasks = []"])

@@ -36,6 +36,7 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         complexity=tiny_data().describe().complexity,
         precision="fp32",
         epoch_s=0.1,
+        loaded_epoch_s=0.1,
         spaces={},
         space_sha256={},
     )
@@ -47,9 +48,12 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         schedules=("step",),
         tasks=(task,),
         budget=1,
+        num_witnesses=0,
         num_candidates=2,
         num_select_seeds=2,
         num_final_seeds=2,
+        final_slots=1,
+        ablations=False,
         signals="steady",
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,
@@ -59,6 +63,7 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         device="CPU",
         versions={},
         hardware={},
+        options={},
     )
 
 

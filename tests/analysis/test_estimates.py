@@ -9,77 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.tuning.test_engine import plan
-from tune_adaptive import ledger
+from tests.analysis.maker import BASE, TASK, Maker, epoch
 from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import stable_epoch
 from tune_adaptive.analysis.stats import Comparison, judge, mean_interval, sign_flip_p
 from tune_adaptive.errors import InputError
 from tune_adaptive.report.write import verdict_document
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
-
-TASK = "tiny/linear"
-
-
-def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -> EpochResult:
-    return EpochResult(
-        epoch=number,
-        epoch_equivalents=float(number),
-        num_steps=number,
-        planned_steps=3,
-        train_loss=1.0,
-        val_loss=1.0,
-        val_accuracy=val,
-        lrs=(0.1,),
-        lr_steps=(number,),
-        progress=number / 3,
-        train_s=2.0,
-        eval_s=1.0,
-        ended_at=at,
-        test_accuracy=test,
-        ended=number == 3,
-    )
-
-
-class Maker:
-    """Writes an experiment's folder, event by event."""
-
-    def __init__(self, folder: Path, schedules: Sequence[str] = ("adaptive", "step")) -> None:
-        self.folder = folder
-        self.schedules = schedules
-        self.events: list[ledger.Event] = [ledger.Opened(0.0)]
-
-    def run(
-        self,
-        id_: str,
-        schedule: str,
-        epochs: Sequence[EpochResult],
-        seed: int = 0,
-        status: Status | None = "completed",
-    ) -> None:
-        stage = id_.split("-")[0]
-        assert stage in ("search", "select", "final")
-        spec = RunSpec(id_, stage, TASK, Configuration(schedule), seed, 3)  # type: ignore[arg-type]
-        self.events.append(ledger.RunStarted(spec, 0.0))
-        self.events += [ledger.EpochDone(id_, each) for each in epochs]
-        if status is not None:
-            self.events.append(ledger.RunEnded(id_, status, "", 0.0))
-
-    def select(self, schedule: str, val: float) -> None:
-        self.run(f"select-best-{schedule}-0", schedule, [epoch(3, val)])
-        configuration = Configuration(schedule)
-        self.events.append(ledger.Selected(TASK, configuration, val, f"best-{schedule}"))
-
-    def final(self, schedule: str, test: Sequence[float], val: float = 0.9) -> None:
-        for seed, value in enumerate(test):
-            epochs = [epoch(1, val), epoch(2, val), epoch(3, val, value)]
-            self.run(f"final-{schedule}-{seed}", schedule, epochs, seed)
-
-    def analysis(self) -> Analysis:
-        replace(plan(), schedules=tuple(self.schedules)).write(self.folder / "plan.toml")
-        with ledger.Ledger(self.folder / "ledger.jsonl") as open_ledger:
-            for event in self.events:
-                open_ledger.append(event)
-        return Analysis(self.folder)
 
 
 def compared(folder: Path, ours: Sequence[float], theirs: Sequence[float]) -> Analysis:
@@ -90,7 +25,6 @@ def compared(folder: Path, ours: Sequence[float], theirs: Sequence[float]) -> An
     return maker.analysis()
 
 
-BASE = [0.80, 0.81, 0.82, 0.79, 0.80, 0.81, 0.82, 0.79]
 WIGGLE = [0.001, -0.001, 0.002, 0.0, -0.002, 0.001, 0.0, -0.001]
 
 
@@ -173,7 +107,7 @@ def test_the_baseline_of_record_is_chosen_by_validation(tmp_path: Path) -> None:
     ):
         maker.select(schedule, val)
         maker.final(schedule, [test] * 8)
-    assert maker.analysis().baseline_of_record(TASK) == "step"
+    assert maker.analysis().history.baseline_of_record(TASK) == "step"
 
 
 def test_a_diverged_final_run_counts_as_chance_and_is_not_dropped(tmp_path: Path) -> None:
@@ -182,7 +116,7 @@ def test_a_diverged_final_run_counts_as_chance_and_is_not_dropped(tmp_path: Path
         maker.select(schedule, 0.9)
     maker.final("step", [0.8] * 2)
     maker.final("adaptive", [0.8])
-    maker.run("final-adaptive-1", "adaptive", [epoch(1, 0.1)], seed=1, status="diverged")
+    maker.run("final-adaptive-1", "adaptive", [epoch(1, 0.1)], seed=200_001, status="diverged")
     analysis = maker.analysis()
     [arm] = [arm for arm in analysis.arms if arm.schedule == "adaptive"]
     assert arm.num_diverged == 1
@@ -199,7 +133,7 @@ def diverging(folder: Path, schedule: str) -> Analysis:
         tests = [base + shift for base in BASE]
         maker.final(each, tests[:7] if each == schedule else tests)
     lost = replace(epoch(1, 0.1), train_loss=float("nan"), val_loss=float("nan"), ended=True)
-    maker.run(f"final-{schedule}-7", schedule, [lost], seed=7, status="diverged")
+    maker.run(f"final-{schedule}-7", schedule, [lost], seed=200_007, status="diverged")
     return maker.analysis()
 
 
@@ -210,9 +144,10 @@ def test_a_diverged_run_leaves_every_number_finite_and_is_censored(tmp_path: Pat
     [arm] = [arm for arm in analysis.arms if arm.schedule == "adaptive"]
     assert arm.train_loss is not None
     assert (arm.train_loss.n, arm.train_loss.mean) == (7, 1.0)
-    assert (arm.num_completed, arm.num_diverged, arm.num_hits) == (7, 1, 7)
-    assert arm.seconds_to_target is not None
-    assert arm.seconds_to_target.mean == pytest.approx((7 * 2 + 6) / 8)  # the lost one: T epochs
+    assert (arm.num_completed, arm.num_diverged, arm.to_target["primary"].num_hits) == (7, 1, 7)
+    seconds = arm.to_target["primary"].seconds
+    assert seconds is not None
+    assert seconds.mean == pytest.approx((7 * 2 + 6) / 8)  # the lost one: T epochs
 
 
 def test_a_diverged_baseline_does_not_widen_the_margin(tmp_path: Path) -> None:
@@ -227,11 +162,10 @@ def test_a_failed_final_is_censored_and_counted(tmp_path: Path) -> None:
         maker.select(schedule, 0.9)
     maker.final("step", [0.8] * 3)
     maker.final("adaptive", [0.8] * 2)
-    maker.run("final-adaptive-2", "adaptive", [epoch(1, 0.99)], seed=2, status="failed")
+    maker.run("final-adaptive-2", "adaptive", [epoch(1, 0.99)], seed=200_002, status="failed")
     [arm] = [arm for arm in maker.analysis().arms if arm.schedule == "adaptive"]
-    assert (arm.num_completed, arm.num_failed, arm.num_hits) == (2, 1, 2)
-    assert arm.epochs_to_target is not None
-    assert arm.epochs_to_target.mean == pytest.approx((1 + 1 + 3) / 3)
+    assert (arm.num_completed, arm.num_failed, arm.to_target["primary"].num_hits) == (2, 1, 2)
+    assert arm.to_target["primary"].epochs.mean == pytest.approx((1 + 1 + 3) / 3)
 
 
 def test_a_baseline_without_finals_is_named(tmp_path: Path) -> None:
@@ -271,11 +205,11 @@ def test_time_to_target_is_restricted_at_the_horizon(tmp_path: Path) -> None:
     analysis = maker.analysis()
     assert analysis.target_error(TASK) == pytest.approx(0.22)
     [arm] = [arm for arm in analysis.arms if arm.schedule == "step"]
-    assert arm.num_hits == 2
-    assert arm.epochs_to_target is not None
-    assert arm.epochs_to_target.mean == pytest.approx((2 + 3 + 3) / 3)
-    assert arm.seconds_to_target is not None
-    assert arm.seconds_to_target.mean == pytest.approx((4 + 6 + 6) / 3)
+    assert arm.to_target["primary"].num_hits == 2
+    assert arm.to_target["primary"].epochs.mean == pytest.approx((2 + 3 + 3) / 3)
+    seconds = arm.to_target["primary"].seconds
+    assert seconds is not None
+    assert seconds.mean == pytest.approx((4 + 6 + 6) / 3)
 
 
 def test_busy_counts_training_between_the_first_and_the_last_result(tmp_path: Path) -> None:
@@ -305,13 +239,23 @@ def test_a_run_started_twice_is_refused(tmp_path: Path) -> None:
         maker.analysis()
 
 
-@pytest.mark.parametrize("n", [6, 10])
-def test_the_interval_covers(n: int) -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for values in rng.normal(size=(4000, n)):
-        interval = mean_interval(list(values))
-        assert interval.low is not None
-        assert interval.high is not None
-        covered += interval.low <= 0 <= interval.high
-    assert 0.94 <= covered / 4000 <= 0.96
+def test_the_stable_epoch_is_the_first_that_stays_within_two_percent() -> None:
+    assert stable_epoch([]) is None
+    assert stable_epoch([1.0, 1.0, 1.0]) == 1
+    # 1, 0.84, 0.744, 0.6864: only the last is within 2% of the last.
+    assert stable_epoch([1.0, 0.6, 0.6, 0.6]) == 4
+    assert stable_epoch([1.0, 0.5, 9.0]) is None
+
+
+def test_an_ablation_is_worth_what_is_lost_without_it(tmp_path: Path) -> None:
+    maker = Maker(tmp_path, num_final_seeds=2)
+    maker.select("adaptive", 0.9)
+    maker.final("adaptive", [0.80, 0.82])
+    for seed, test in enumerate((0.75, 0.79)):
+        epochs = [epoch(1, 0.9), epoch(2, 0.9), epoch(3, 0.9, test)]
+        maker.run(f"ablation-{seed}", "adaptive", epochs, 200_000 + seed, role="feedback off")
+    [found] = maker.analysis().ablations
+    assert (found.name, found.slowed) == ("feedback off", False)
+    assert found.accuracy.mean == pytest.approx(0.77)
+    assert found.worth is not None
+    assert found.worth.mean == pytest.approx(0.04)

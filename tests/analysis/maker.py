@@ -1,0 +1,144 @@
+"""Writes experiments, event by event, without training anything."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tests.tuning.test_engine import plan
+from tune_adaptive import ledger
+from tune_adaptive.analysis import Analysis
+from tune_adaptive.plan import Plan
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
+
+TASK = "tiny/linear"
+STEPS = 3 * 7  # 100 examples in batches of 16
+BASE = [0.80, 0.81, 0.82, 0.79, 0.80, 0.81, 0.82, 0.79]
+SPACE = {
+    "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True, "default": 1e-3},
+    "weight_decay": {"type": "float", "low": 0.0, "high": 0.1, "default": 0.05},
+    "warmup_frac": {"type": "float", "low": 0.0, "high": 0.2, "default": 0.1},
+}
+MIDDLE = Configuration.from_values("step", {"lr": 1e-3, "weight_decay": 0.05, "warmup_frac": 0.1})
+
+
+def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -> EpochResult:
+    return EpochResult(
+        epoch=number,
+        epoch_equivalents=float(number),
+        num_steps=7 * number,
+        planned_steps=STEPS,
+        train_loss=1.0,
+        val_loss=1.0,
+        val_accuracy=val,
+        lrs=(0.1,),
+        lr_steps=(number,),
+        progress=number / 3,
+        train_s=2.0,
+        eval_s=1.0,
+        ended_at=at,
+        test_accuracy=test,
+        ended=number == 3,
+    )
+
+
+def three(val: float, test: float | None = None) -> list[EpochResult]:
+    return [epoch(1, val), epoch(2, val), epoch(3, val, test)]
+
+
+class Maker:
+    """Writes an experiment's folder: one of T = 3 epochs, planned in full."""
+
+    def __init__(
+        self, folder: Path, schedules: Sequence[str] = ("adaptive", "step"), **plan_fields: object
+    ) -> None:
+        self.folder = folder
+        self.schedules = schedules
+        self.plan_fields = plan_fields
+        self.events: list[ledger.Event] = []
+        self.at = 0.0
+
+    def run(
+        self,
+        id_: str,
+        schedule: str,
+        epochs: Sequence[EpochResult],
+        seed: int = 0,
+        status: Status | None = "completed",
+        role: str | None = None,
+        num_epochs: int = 3,
+    ) -> None:
+        stage: Stage = id_.split("-")[0]  # type: ignore[assignment]
+        opens = stage in ("final", "ablation") and role != "canary"
+        roles = {"search": "sampled", "select": "candidate", "final": "selected"}
+        spec = RunSpec(
+            id_,
+            stage,
+            TASK,
+            replace(MIDDLE, schedule=schedule),
+            seed,
+            num_epochs,
+            open_test=opens,
+            role=role or roles[stage],
+        )
+        self.events.append(ledger.RunStarted(spec, self.at))
+        self.events += [ledger.EpochDone(id_, each) for each in epochs]
+        if any(each.test_accuracy is not None for each in epochs):
+            self.events.append(ledger.TestOpened(id_, self.at))
+        self.at += 1.0
+        if status is not None:
+            self.events.append(ledger.RunEnded(id_, status, "", self.at))
+
+    def search(self, schedule: str, values: Sequence[float]) -> None:
+        """The defaults, then witnesses: full runs of these validation accuracies."""
+        for number, value in enumerate(values):
+            role = "witness" if number else "default"
+            id_ = f"search-{schedule}-{number:04d}"
+            self.run(id_, schedule, three(value), seed=number, role=role)
+
+    def select(self, schedule: str, val: float) -> None:
+        self.run(f"select-best-{schedule}-0", schedule, [epoch(3, val)], seed=100_000)
+        configuration = replace(MIDDLE, schedule=schedule)
+        self.events.append(ledger.Selected(TASK, configuration, val, f"best-{schedule}"))
+
+    def final(self, schedule: str, test: Sequence[float], val: float = 0.9) -> None:
+        for seed, value in enumerate(test):
+            self.run(f"final-{schedule}-{seed}", schedule, three(val, value), 200_000 + seed)
+
+    def canaries(self, seconds: Sequence[float]) -> None:
+        for index, train_s in enumerate(seconds):
+            epochs = [replace(each, train_s=train_s) for each in three(0.5)]
+            self.run(f"final-canary-{index}", "constant", epochs, 200_000, role="canary")
+
+    def plan(self) -> Plan:
+        task = replace(
+            plan().tasks[0],
+            num_train=100,
+            batch_size=16,
+            spaces={schedule: SPACE for schedule in self.schedules},
+        )
+        fields = {"schedules": tuple(self.schedules), "tasks": (task,), **self.plan_fields}
+        return replace(plan(), **fields)  # type: ignore[arg-type]
+
+    def write(self) -> Path:
+        sha256 = self.plan().write(self.folder / "plan.toml")
+        with ledger.Ledger(self.folder / "ledger.jsonl") as open_ledger:
+            for event in (ledger.Opened(0.0, sha256), *self.events, ledger.Closed(self.at)):
+                open_ledger.append(event)
+        return self.folder
+
+    def analysis(self) -> Analysis:
+        return Analysis(self.write())
+
+
+def honest(folder: Path) -> Maker:
+    """An experiment that keeps every rule: 4 witnesses an arm, 8 final seeds."""
+    maker = Maker(folder, budget=5.0, num_witnesses=4, num_final_seeds=8)
+    for schedule, values in (
+        ("adaptive", (0.85, 0.80, 0.82, 0.84, 0.86)),
+        ("step", (0.75, 0.70, 0.72, 0.84, 0.86)),
+    ):
+        maker.search(schedule, values)
+        maker.select(schedule, values[-1])
+        maker.final(schedule, [base + 0.03 * (schedule == "adaptive") for base in BASE])
+    maker.canaries([2.0, 2.0, 2.02])
+    return maker

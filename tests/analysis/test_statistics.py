@@ -1,0 +1,147 @@
+"""Intervals and tests against known answers, published data and simulation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from tune_adaptive.analysis.stats import (
+    ALPHA,
+    Mean,
+    _tost_p,
+    compare,
+    detectable_sd,
+    judge,
+    mean_interval,
+    ratio_interval,
+    sign_flip_p,
+    superiority,
+)
+
+SLEEP = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
+"""Student (1908): hours of sleep gained, one drug minus another."""
+
+ZEA_MAYS = (49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48)
+"""Darwin (1876): crossed minus self-fertilised maize, eighths of an inch."""
+
+
+def covers(interval: Mean | None, truth: float) -> bool:
+    assert interval is not None
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low <= truth <= interval.high
+
+
+def test_the_interval_of_students_sleep_data() -> None:
+    interval = mean_interval(SLEEP)
+    assert interval.mean == pytest.approx(1.58)
+    assert (interval.low, interval.high) == pytest.approx((0.7001142, 2.4598858))
+
+
+def test_fishers_randomisation_test_of_darwins_maize() -> None:
+    """Fisher (1935) counted 1,726 of 32,768 arrangements as extreme: p = 0.05267."""
+    assert sign_flip_p(ZEA_MAYS) == pytest.approx(1726 / 32768)
+
+
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=8))
+def test_the_sign_flip_test_counts_every_arrangement(pairs: list[int]) -> None:
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(pairs))))
+    extreme = np.abs(signs @ pairs) >= abs(sum(pairs))
+    assert sign_flip_p(pairs) == pytest.approx(extreme.mean())
+
+
+def test_tost_is_that_of_statsmodels() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(0.8, 0.01, (2, 8))
+    expected, _, _ = ttost_paired(ours, theirs, -0.02, 0.02)
+    assert _tost_p(tuple(ours - theirs), 0.02) == pytest.approx(expected)
+
+
+def test_superiority_is_the_share_that_mann_and_whitney_count() -> None:
+    ours, theirs = [0.8, 0.82, 0.85, 0.8], [0.79, 0.8, 0.83, 0.81]
+    found = superiority(ours, theirs)
+    assert found is not None
+    assert found.mean == pytest.approx(stats.mannwhitneyu(ours, theirs).statistic / 16)
+
+
+@pytest.mark.parametrize("n", [6, 10])
+def test_intervals_cover_what_they_say(n: int) -> None:
+    """4,000 samples of each; 95% nominal."""
+    rng = np.random.default_rng(0)
+    seed = rng.normal(0, 1, (4000, n))  # what the arms share by seed
+    ours, theirs = 10 + seed + rng.normal(0, 1, (2, 4000, n))
+    covered = {
+        "mean": [covers(mean_interval(list(a)), 10) for a in ours],
+        "paired": [
+            covers(mean_interval(list(a - b)), 0) for a, b in zip(ours, theirs, strict=True)
+        ],
+        "ratio": [
+            covers(ratio_interval(list(a), list(b)), 1) for a, b in zip(ours, theirs, strict=True)
+        ],
+    }
+    shares = {name: np.mean(own) for name, own in covered.items()}
+    assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
+
+
+@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_the_interval_of_superiority_covers(n: int, shift: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = stats.norm.cdf(shift / np.sqrt(2))
+    hits = []
+    for ours, theirs in zip(
+        rng.normal(shift, 1, (1500, n)), rng.normal(0, 1, (1500, n)), strict=True
+    ):
+        found = superiority(list(ours), list(theirs))
+        assert found is not None
+        hits.append(found.low is None or covers(found, truth))
+    assert 0.93 <= np.mean(hits) <= 0.97, np.mean(hits)
+
+
+def synthetic(
+    rng: np.random.Generator, n: int, num_baselines: int, shift: float = 0.0
+) -> str | None:
+    """Judge one experiment whose arms share half their variance by seed; return its word."""
+    seed = rng.normal(0, 1, n)
+    arms = [0.8 + 0.01 * (seed + rng.normal(0, 1, n)) for _ in range(num_baselines + 1)]
+    ours = {i: value + shift for i, value in enumerate(arms[0])}
+    baselines = {f"b{k}": dict(enumerate(own)) for k, own in enumerate(arms[1:])}
+    record = f"b{rng.integers(num_baselines)}"  # chosen on validation: blind to the test split
+    comparisons = compare(ours, baselines, record)
+    [of_record] = [each for each in comparisons if each.of_record]
+    return judge("task", of_record, num_baselines, float(np.std(arms[1], ddof=1))).word
+
+
+@pytest.mark.parametrize("num_baselines", [1, 3])
+def test_the_verdict_errs_in_at_most_five_percent_under_the_null(num_baselines: int) -> None:
+    rng = np.random.default_rng(1)
+    words = [synthetic(rng, 8, num_baselines) for _ in range(1000)]
+    wrong = sum(word in ("better", "worse") for word in words) / 1000
+    assert 0 < wrong <= 0.05
+
+
+@pytest.mark.parametrize("n", [8, 10])
+def test_the_power_is_what_the_plan_promised(n: int) -> None:
+    """The promise is for Holm's first threshold: the other baselines do not differ."""
+    effect = detectable_sd(n, 2)
+    assert effect is not None
+    rng = np.random.default_rng(2)
+    found = 0
+    for _ in range(1000):
+        pairs = rng.normal(effect, 1, n)
+        p = sign_flip_p(tuple(pairs))
+        assert p is not None
+        adjusted = multipletests([p, 1.0], ALPHA, "holm")[1][0]
+        found += bool(adjusted < ALPHA and pairs.mean() > 0)
+    assert 0.76 <= found / 1000 <= 0.84
+
+
+def test_more_seeds_find_less_and_too_few_find_nothing() -> None:
+    found = [detectable_sd(n, 2) for n in (7, 8, 10, 12, 13, 20)]
+    assert all(a is not None and b is not None and a > b for a, b in itertools.pairwise(found))
+    assert detectable_sd(6, 2) is None

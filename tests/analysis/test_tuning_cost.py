@@ -1,0 +1,149 @@
+"""What tuning costs, on constructed witnesses; targets and tasks by hand."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.analysis.maker import MIDDLE, TASK, Maker, honest, three
+from tune_adaptive import ledger
+from tune_adaptive.analysis.across import claim
+from tune_adaptive.analysis.importance import importances
+from tune_adaptive.analysis.stats import mean_interval
+from tune_adaptive.analysis.targets import TimeToTarget, time_saved
+from tune_adaptive.analysis.tuning_cost import (
+    CostCurve,
+    best_quantile,
+    expected_best,
+    runs_needed,
+)
+
+VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
+
+
+@given(VALUES, st.data())
+def test_the_best_of_k_is_that_over_all_subsets(values: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    bests = sorted(max(subset) for subset in itertools.combinations(values, k))
+    assert expected_best(values, k) == pytest.approx(np.mean(bests))
+    for quantile in (0.1, 0.5, 0.9):
+        expected = np.quantile(bests, quantile, method="inverted_cdf")
+        assert best_quantile(values, k, quantile) == pytest.approx(expected)
+
+
+def curve(*witnesses: float) -> CostCurve:
+    return CostCurve("step", (), (), (), (), witnesses, None, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("untuned", "runs"),
+    [([0.70, 0.70], 1), ([0.795, 0.805], 2), ([0.90, 0.90], None)],
+)
+def test_runs_needed(untuned: list[float], runs: int | None) -> None:
+    found = runs_needed(curve(0.70, 0.75, 0.80, 0.85), untuned)  # mean 0.775, of two 0.8166
+    assert found.runs == runs
+    assert ("more than 4" in found.sentence) == (runs is None)
+    low, high = found.low or 5, found.high or 5
+    assert low <= (runs or 5) <= high
+
+
+def test_too_few_witnesses_tell_nothing() -> None:
+    found = runs_needed(curve(0.7, 0.8), [0.75])
+    assert found.runs is None
+    assert "unknown" in found.sentence
+
+
+def test_a_default_that_was_selected_is_not_run_twice(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    history = maker.analysis().history
+    selected = history.final_runs(TASK, "step")
+    assert history.default_runs(TASK, "step") == selected
+    other = replace(MIDDLE, recipe=replace(MIDDLE.recipe, lr=0.02), schedule="step")
+    maker.events = [
+        replace(e, configuration=other)
+        if isinstance(e, ledger.Selected) and e.configuration.schedule == "step"
+        else e
+        for e in maker.events
+    ]
+    maker.folder = tmp_path / "other"
+    maker.folder.mkdir()
+    assert maker.analysis().history.default_runs(TASK, "step") == []
+
+
+def test_the_curve_counts_what_was_spent(tmp_path: Path) -> None:
+    analysis = honest(tmp_path).analysis()
+    adaptive, step = analysis.cost_curves[TASK]
+    assert step.epochs == (3.0, 6.0, 9.0, 12.0)
+    assert step.accuracy[0] == pytest.approx(np.mean([0.70, 0.72, 0.84, 0.86]))
+    assert step.accuracy[-1] == 0.86
+    assert adaptive.tuned_epochs == 5 * 3 + 3  # five trials and one re-run
+
+
+def reached(*hits: int | None) -> TimeToTarget:
+    epochs = mean_interval([float(hit or 10) for hit in hits])
+    num_hits = sum(hit is not None for hit in hits)
+    return TimeToTarget(epochs, None, num_hits, len(hits), dict(enumerate(hits)))
+
+
+def test_time_saved_is_paired_and_censored_at_the_horizon() -> None:
+    saved = time_saved("step", reached(2, 4, None), reached(4, 8, None), horizon=10)
+    assert saved is not None
+    assert saved.difference.mean == pytest.approx((2 - 4 + 4 - 8 + 10 - 10) / 3)
+    assert saved.ratio is not None
+    assert saved.ratio.mean == pytest.approx(16 / 22)
+    none = replace(reached(3), hit_epochs={})
+    assert time_saved("step", reached(2), none, 10) is None
+
+
+def two_tasks(folder: Path) -> Maker:
+    maker = Maker(folder, num_final_seeds=2)
+    first = maker.plan().tasks[0]
+    maker.plan_fields["tasks"] = (first, replace(first, name="tiny/other"))
+    for task in (TASK, "tiny/other"):
+        for schedule, shift in (("adaptive", 0.1), ("step", 0.0)):
+            begin = len(maker.events)
+            maker.select(schedule, 0.9)
+            maker.final(schedule, [0.8 + shift, 0.8 + shift])
+            for index in range(begin, len(maker.events)):
+                event = maker.events[index]
+                if isinstance(event, ledger.RunStarted):
+                    run = replace(event.run, task=task, id=f"{event.run.id}-{task[-5:]}")
+                    maker.events[index] = replace(event, run=run)
+                elif isinstance(event, ledger.Selected):
+                    maker.events[index] = replace(event, task=task)
+                elif isinstance(event, ledger.EpochDone | ledger.RunEnded | ledger.TestOpened):
+                    maker.events[index] = replace(event, run_id=f"{event.run_id}-{task[-5:]}")
+    return maker
+
+
+def test_over_two_tasks_errors_are_normalised_and_nothing_is_claimed(tmp_path: Path) -> None:
+    adaptive, step = two_tasks(tmp_path).analysis().across
+    assert (adaptive.iqm, step.iqm) == pytest.approx((0.5, 1.0))
+    assert (adaptive.mean_rank.mean, step.mean_rank.mean) == (1.0, 2.0)
+    assert (adaptive.profile(0.6), step.profile(0.6)) == (1.0, 0.0)
+    assert "no general claim" in claim(9)
+    assert "no general claim" not in claim(10)
+
+
+def test_what_decides_is_important(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        lr, decay = 10 ** rng.uniform(-4, -1), rng.uniform(0, 0.1)
+        value = 0.5 + 0.1 * np.log10(lr / 1e-4)
+        maker.run(f"search-step-{number:04d}", "step", three(float(value)), seed=number)
+        event = maker.events[-5]
+        assert isinstance(event, ledger.RunStarted)
+        recipe = replace(event.run.configuration.recipe, lr=lr, weight_decay=decay)
+        configuration = replace(event.run.configuration, recipe=recipe)
+        maker.events[-5] = replace(event, run=replace(event.run, configuration=configuration))
+    shares = importances(maker.analysis().history, TASK, "step")
+    assert max(shares, key=lambda name: shares[name]) == "lr"
+
+
+def test_few_trials_say_nothing_of_importance(tmp_path: Path) -> None:
+    assert importances(honest(tmp_path).analysis().history, TASK, "step") == {}
