@@ -24,11 +24,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import StepLR
 
+from tune_adaptive.analysis.stats import mean_interval
 from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.schedules import SCHEDULES, AdaptiveLR, Horizon, build_optimizer
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.signals.resources import UsageMeter
-from tune_adaptive.stats import mean_interval
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split, make_feed
 from tune_adaptive.training import Material, evaluate, train

@@ -21,7 +21,7 @@ VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The experiment's first row; ``plan_sha256`` is of the ``plan.toml`` it was begun with."""
+    """The experiment was begun or resumed; ``plan_sha256`` is of its ``plan.toml`` then."""
 
     at: float
     plan_sha256: str = ""
@@ -42,6 +42,14 @@ class RunStarted:
     """A run was handed to a slot."""
 
     run: RunSpec
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """A run that was interrupted was handed to a slot again; it begins anew, and its rows too."""
+
+    run_id: str
     at: float
 
 
@@ -102,12 +110,14 @@ class Damaged:
 
     line: int
     reason: str
+    torn: bool = False  # the last row, which the next writer cuts off
 
 
 Event = (
     Opened
     | StageStarted
     | RunStarted
+    | RunResumed
     | EpochDone
     | RunEnded
     | TestOpened
@@ -120,6 +130,7 @@ _TYPES: dict[str, Any] = {
     "opened": Opened,
     "stage_started": StageStarted,
     "run_started": RunStarted,
+    "run_resumed": RunResumed,
     "epoch": EpochDone,
     "run_ended": RunEnded,
     "test_opened": TestOpened,
@@ -189,7 +200,7 @@ def _parse(lines: Sequence[bytes], path: Path) -> Iterator[Event]:
     for number, line in enumerate(lines, start=1):
         if number == len(lines):
             if line:
-                yield Damaged(number, "torn: the writer was cut off")
+                yield Damaged(number, "torn: the writer was cut off", torn=True)
             return
         try:
             row = json.loads(line)

@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.ledger import Event
 from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.request import Request, check_request
 from tune_adaptive.runs import Configuration, Recipe, Signal, Value
@@ -39,13 +40,14 @@ MAX_PILOTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A plan with the folder it will live in and the data it will train on."""
+    """A plan with the folder it lives in, the data it trains on and, resumed, its ledger."""
 
     plan: Plan
     folder: Path
     tasks: Mapping[str, Task]
     datasets: Mapping[str, Dataset]
     replay: Sequence[Signal] = ()
+    past: Sequence[Event] = ()
 
 
 def prepare(request: Request) -> Experiment:
@@ -64,7 +66,7 @@ def prepare(request: Request) -> Experiment:
     signals, _, recording = request.signals.partition(":")
     replay = read_signals(Path(recording).expanduser()) if signals == "replay" else []
     num_gpus, gpus_per_trial, device = _gpus(request)
-    num_cpus = _num_cpus()
+    num_cpus = cpus_here()
     cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
     datasets = {name: task.load() for name, task in tasks.items()}
     threads = torch.get_num_threads()
@@ -97,11 +99,7 @@ def prepare(request: Request) -> Experiment:
         num_cpus=num_cpus,
         slots=slots,
         device=_device_in_words(device, num_gpus, gpus_per_trial),
-        versions={
-            name: importlib.metadata.version(name)
-            for name in ("tune-adaptive", "torch", "ray", "optuna", "numpy", "scipy")
-        }
-        | {"python": platform.python_version()},
+        versions=versions_here(),
         hardware={
             "machine": platform.machine(),
             "system": f"{platform.system()} {platform.release()}",
@@ -160,7 +158,7 @@ def _folder(request: Request) -> Path:
     except OSError as error:
         raise EnvironmentFault(f"--results-dir {request.results_dir}: {error}") from error
     if exists:
-        raise InputError(f"{folder}: exists already; choose another --name")
+        raise InputError(f"{folder}: exists already; choose another --name, or --resume {folder}")
     # The nearest folder that is there must be one we may write in.
     parent = request.results_dir
     while not parent.exists() and parent != parent.parent:
@@ -261,7 +259,15 @@ def _gpus(request: Request) -> tuple[int, float, torch.device]:
     return num_gpus, share, device
 
 
-def _num_cpus() -> int:
+def versions_here() -> dict[str, str]:
+    """Return the versions that decide the numbers."""
+    packages = ("tune-adaptive", "torch", "ray", "optuna", "numpy", "scipy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return versions | {"python": platform.python_version()}
+
+
+def cpus_here() -> int:
+    """Return the CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # what a container or a job may really use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

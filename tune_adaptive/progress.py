@@ -4,7 +4,7 @@ A live table in a terminal; elsewhere one plain line whenever a run ends.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -47,7 +47,9 @@ class Tally:
 
     def add(self, event: ledger.Event) -> None:
         """Take in one event."""
-        if isinstance(event, ledger.StageStarted):
+        if isinstance(event, ledger.Opened):
+            self.first_epoch = None  # the pace is of this session
+        elif isinstance(event, ledger.StageStarted):
             self.stage, self.first_epoch = event.stage, None
             self.spent[event.stage] = 0.0
             self.arms = {
@@ -58,6 +60,10 @@ class Tally:
         elif isinstance(event, ledger.RunStarted):
             self.runs[event.run.id] = event.run
             self._arm(event.run).running += 1
+        elif isinstance(event, ledger.RunResumed):
+            run, void = self.runs[event.run_id], self.run_spent.pop(event.run_id, 0.0)
+            self._arm(run).spent -= void
+            self.spent[run.stage] -= void
         elif isinstance(event, ledger.EpochDone):
             run, result = self.runs[event.run_id], event.result
             delta = result.epoch_equivalents - self.run_spent.get(run.id, 0.0)
@@ -100,9 +106,15 @@ class Progress:
     """Shows an experiment while it runs; call it with each event."""
 
     def __init__(
-        self, plan: Plan, console: Console, clock: Callable[[], float] = time.time
+        self,
+        plan: Plan,
+        console: Console,
+        past: Iterable[ledger.Event] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._tally = Tally(plan)
+        for event in past:
+            self._tally.add(event)
         self._console = console
         self._clock = clock
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)

@@ -1,71 +1,53 @@
-"""The protocol: search -> select -> final, and what follows it, recorded in the ledger.
+"""The protocol, carried out: one experiment on one Ray, every event in its ledger.
 
-Every arm (a schedule on a task) spends the same budget in the search. Its best trials
-are re-run on fresh seeds, the best mean is selected, and the selected configurations
-run on final seeds that are fresh again and the same for every arm, beside the arms' untuned
-defaults. Ablations and contention, if asked for, repeat the final runs. Only these open the
-test split, each once, and only one of them is at work on a device.
+What the stages do is a function of what they hear, in the order they hear it. So an
+interrupted experiment is resumed by letting them hear its ledger again: the same arms, rungs,
+studies and stages come of it, to the bit, and whatever was at work begins anew.
 """
 
-import math
 import random
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields
 
 from tune_adaptive import ledger as record
-from tune_adaptive.ablations import ablate
 from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial, last_line
 from tune_adaptive.ledger import Ledger
-from tune_adaptive.plan import CANARY_EPOCHS, Plan, TaskPlan
+from tune_adaptive.plan import hash_file
 from tune_adaptive.planning import Experiment
-from tune_adaptive.runs import (
-    RECIPE_NAMES,
-    Configuration,
-    EpochResult,
-    RunSpec,
-    Stage,
-    Status,
-)
+from tune_adaptive.runs import RunSpec
 from tune_adaptive.signals.node import Node
 from tune_adaptive.signals.replay import dump_signals, read_signals
-from tune_adaptive.spaces import space_from_dict
-from tune_adaptive.tuning.arms import Arm, Arms
+from tune_adaptive.stages import Stages
 from tune_adaptive.tuning.engine import cluster, execute, quiet
-from tune_adaptive.tuning.jobs import FixedRuns, Jobs
 
 Watch = Callable[[record.Event], None]
 
 
 def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool = False) -> None:
-    """Run a prepared experiment: make its folder, search, select, compare.
+    """Run an experiment, new or interrupted, to its end.
 
     Args:
-        experiment: What ``planning.prepare`` returned.
-        watch: Hears every event after it is on disk.
+        experiment: What ``planning.prepare`` or ``resuming.reopen`` returned.
+        watch: Hears every new event after it is on disk.
         verbose: Let Ray speak.
 
     Raises:
         NoSuccessfulTrial: No arm has a configuration that trained to its end.
         EnvironmentFault: The folder cannot be made.
+        InputError: What the ledger tells is not what this plan does here.
     """
-    plan = experiment.plan
-    try:
-        signals = experiment.folder / "signals"
-        signals.mkdir(parents=True)
-        plan_sha256 = plan.write(experiment.folder / "plan.toml")
-        if experiment.replay:
-            (signals / "replayed.jsonl").write_text(dump_signals(experiment.replay))
-    except FileExistsError as error:
-        raise InputError(f"{experiment.folder}: exists already; choose another --name") from error
-    except OSError as error:
-        raise EnvironmentFault(f"{experiment.folder}: cannot be written: {error}") from error
+    plan, signals = experiment.plan, experiment.folder / "signals"
+    if not experiment.past:
+        _make_folder(experiment)
 
     with Ledger(experiment.folder / "ledger.jsonl") as ledger:
 
-        def note(event: record.Event) -> None:
+        def write(event: record.Event) -> None:
+            if isinstance(event, record.RunResumed):
+                (signals / f"{event.run_id}.jsonl").unlink(missing_ok=True)
             ledger.append(event)
             watch(event)
 
@@ -87,9 +69,10 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
         data_bytes += sum(task.nbytes for task in experiment.tasks.values())
         with quiet(verbose), closing(Node()) as node:
             node.latest()  # this process is the node's sampler, as long as the experiment runs
-            note(record.Opened(time.time(), plan_sha256))
-            arms = _arms(plan)
-            stages = _Stages(plan, arms, note)
+            notes = Notes(experiment.past, write)
+            stages = Stages(plan, notes)
+            hear_again(experiment.past, stages, notes)
+            write(record.Opened(time.time(), hash_file(experiment.folder / "plan.toml")))
             try:
                 with cluster(plan, data_bytes, verbose):
                     execute(
@@ -102,205 +85,79 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
                         recording,
                     )
             finally:
-                arms.save_studies(experiment.folder / "studies.db")
+                stages.save_studies(experiment.folder / "studies.db")
         if not stages.selected:
             raise NoSuccessfulTrial(
                 f"{experiment.folder}: no trial trained to its end"
                 + (f"; the last failure: {last_line(stages.failure)}" if stages.failure else "")
             )
-        note(record.Closed(at=time.time()))
+        write(record.Closed(at=time.time()))
 
 
-# ---------------------------------------------------------------------- the stages
+def _make_folder(experiment: Experiment) -> None:
+    try:
+        signals = experiment.folder / "signals"
+        signals.mkdir(parents=True)
+        experiment.plan.write(experiment.folder / "plan.toml")
+        if experiment.replay:
+            (signals / "replayed.jsonl").write_text(dump_signals(experiment.replay))
+    except FileExistsError as error:
+        raise InputError(f"{experiment.folder}: exists already; choose another --name") from error
+    except OSError as error:
+        raise EnvironmentFault(f"{experiment.folder}: cannot be written: {error}") from error
 
 
-class _Stages:
-    """The stages as one source of runs, so that the workers stay warm between them."""
+# ------------------------------------------------------------- hearing it again
 
-    def __init__(self, plan: Plan, arms: Arms, note: Callable[[record.Event], None]) -> None:
-        self._plan = plan
-        self._arms = arms
-        self._note = note
-        self.selected: list[Configuration] = []
-        self._ended_well: set[str] = set()
-        self.failure = ""  # what the last run that failed said
-        self._stages = self._sequence()
-        self._present: Jobs | None = next(self._stages)
 
-    def _sequence(self) -> Iterator[Jobs]:
-        plan, note = self._plan, self._note
-        note(record.StageStarted("search", plan.stage_epochs("search"), time.time()))
-        yield self._arms
+class Notes:
+    """Takes what the stages note; what the ledger has already is compared, not written twice.
 
-        candidates = {arm: self._arms.candidates(arm, plan.num_candidates) for arm in plan.arms}
-        reruns = [
-            _rerun(plan, "select", candidate.run, f"{candidate.run.id}-{index}", index, "candidate")
-            for arm in candidates.values()
-            for candidate in arm
-            for index in range(plan.num_select_seeds)
-        ]
-        note(record.StageStarted("select", plan.stage_epochs("select"), time.time()))
-        select = FixedRuns(reruns)
-        yield select
+    Args:
+        past: What the ledger has.
+        write: Takes what is new.
+    """
 
-        winners: list[RunSpec] = []
-        for (task, schedule), arm in candidates.items():
-            # A candidate whose re-run diverged or failed has no mean and is not selected.
-            means = []
-            for candidate in arm:
-                ids = [f"select-{candidate.run.id}-{i}" for i in range(plan.num_select_seeds)]
-                if all(id_ in select.last for id_ in ids):
-                    mean = statistics.fmean(select.last[id_].val_accuracy for id_ in ids)
-                    means.append((mean, candidate.run))
-            if not means:
-                note(record.ArmFailed(task, schedule))
-                continue
-            mean, best = max(means, key=lambda pair: pair[0])
-            note(record.Selected(task, best.configuration, mean, best.id))
-            self.selected.append(best.configuration)
-            winners.append(best)
+    def __init__(self, past: Sequence[record.Event], write: Watch) -> None:
+        self.expected = deque(event for event in past if not isinstance(event, record.Opened))
+        self._write = write
 
-        finals = [
-            _rerun(plan, "final", best, f"{_slug(best)}-{index}", index, "selected")
-            for best in winners
-            for index in range(plan.num_final_seeds)
-        ]
-        untuned = [
-            _rerun(
-                plan,
-                "final",
-                default.run,
-                f"{_slug(default.run)}-default-{index}",
-                index,
-                "default",
-            )
-            for arm in plan.arms
-            if (default := self._arms.default(arm)) is not None
-            and (arm, default.run.configuration)
-            not in [(best.arm, best.configuration) for best in winners]
-            for index in range(plan.num_final_seeds)
-        ]
-        if not winners:
+    def __call__(self, event: record.Event) -> None:
+        """Take one event.
+
+        Raises:
+            InputError: The ledger has another one in its place.
+        """
+        if not self.expected:
+            self._write(event)
             return
-        order = [*finals, *untuned]
-        random.Random(plan.seed).shuffle(order)
-        for index, place in enumerate((0, len(order) // 2, len(order))):
-            canaries = [_canary(plan, task, index) for task in plan.tasks]
-            order[place + index * len(canaries) : place + index * len(canaries)] = canaries
-        yield self._exclusive("final", order)
-
-        ablations: list[RunSpec] = []
-        for best in winners:
-            own = [run for run in finals if run.arm == best.arm and run.id in self._ended_well]
-            ablations += ablate(own)
-        if plan.ablations:
-            yield self._exclusive("ablation", ablations)
-        if plan.slowdown is not None:
-            yield self._exclusive(
-                "contention",
-                [
-                    replace(
-                        run,
-                        id=f"contention-{run.id.partition('-')[2]}",
-                        stage="contention",
-                        slowdown=plan.slowdown,
-                    )
-                    for run in (*finals, *(ablations if plan.ablations else ()))
-                ],
+        recorded = self.expected.popleft()
+        if _without_time(event) != _without_time(recorded):
+            raise InputError(
+                "the experiment cannot be resumed: its plan was edited, or these versions do "
+                "otherwise than those it was begun with. Its ledger has\n"
+                f"{recorded}\nand now it would be\n{event}"
             )
 
-    def _exclusive(self, stage: Stage, runs: list[RunSpec]) -> Jobs:
-        """One run a device, so that their times can be compared."""
-        self._note(record.StageStarted(stage, self._plan.stage_epochs(stage), time.time()))
-        return FixedRuns(runs, self._plan.final_slots)
 
-    def next(self) -> RunSpec | None:
-        while self._present is not None and self._present.exhausted:
-            self._present = next(self._stages, None)
-        run = None if self._present is None else self._present.next()
-        if run is not None:
-            self._note(record.RunStarted(run, time.time()))
-        return run
-
-    @property
-    def exhausted(self) -> bool:
-        return self._present is None
-
-    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
-        assert self._present is not None
-        self._note(record.EpochDone(run.id, result))
-        if result.test_accuracy is not None:
-            self._note(record.TestOpened(run.id, time.time()))
-        status = self._present.heard(run, result)
-        if status is not None:
-            self._note(record.RunEnded(run.id, status, "", time.time()))
-        if status == "completed":
-            self._ended_well.add(run.id)
-        return status
-
-    def failed(self, run: RunSpec, message: str) -> None:
-        assert self._present is not None
-        self._present.failed(run, message)
-        self.failure = message
-        self._note(record.RunEnded(run.id, "failed", message, time.time()))
+def _without_time(event: record.Event) -> dict[str, object]:
+    return {"event": type(event)} | {
+        field.name: getattr(event, field.name) for field in fields(event) if field.name != "at"
+    }
 
 
-def _arms(plan: Plan) -> Arms:
-    num_seeds = math.ceil(plan.budget) * 3 + 3  # no trial is shorter than a third of a run
-    seeds = [plan.stage_seed("search", index) for index in range(num_seeds)]
-    return Arms(
-        [
-            Arm(
-                template=RunSpec(
-                    id="",
-                    stage="search",
-                    task=task.name,
-                    configuration=Configuration(schedule),
-                    seed=0,
-                    num_epochs=task.num_epochs,
-                    precision=task.precision,
-                    signals=plan.signals,
-                    time_budget_s=plan.run_time_budget_s,
-                ),
-                space=space_from_dict(task.spaces[schedule], "plan.toml"),
-                budget=plan.budget * task.num_epochs,
-                seeds=seeds,
-                sampler_seed=plan.seed,
-                num_witnesses=plan.num_witnesses,
-            )
-            for task in plan.tasks
-            for schedule in plan.schedules
-        ]
-    )
-
-
-def _rerun(plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, role: str) -> RunSpec:
-    return replace(
-        run,
-        id=f"{stage}-{name}",
-        stage=stage,
-        seed=plan.stage_seed(stage, index),
-        open_test=stage == "final",
-        role=role,
-    )
-
-
-def _canary(plan: Plan, task: TaskPlan, index: int) -> RunSpec:
-    """A constant learning rate and nothing else: what changes in its time is the machine."""
-    space = space_from_dict(task.spaces[plan.schedules[0]], "plan.toml")
-    values = {n: v for n, v in space.defaults().items() if n in RECIPE_NAMES}
-    return RunSpec(
-        id=f"final-{task.name.replace('/', '-')}-canary-{index}",
-        stage="final",
-        task=task.name,
-        configuration=Configuration.from_values("constant", values),
-        seed=plan.stage_seed("final", 0),
-        num_epochs=min(CANARY_EPOCHS, task.num_epochs),
-        precision=task.precision,
-        signals=plan.signals,
-        role="canary",
-    )
-
-
-def _slug(run: RunSpec) -> str:
-    return f"{run.task.replace('/', '-')}-{run.configuration.schedule}"
+def hear_again(past: Sequence[record.Event], stages: Stages, notes: Notes) -> None:
+    """Take new ``stages`` to where ``past`` ended, and interrupt what was at work there."""
+    runs = {event.run.id: event.run for event in past if isinstance(event, record.RunStarted)}
+    for event in past:
+        if isinstance(event, record.Opened):
+            stages.interrupt()
+        elif not notes.expected or notes.expected[0] is not event:
+            continue  # it followed from one before, and has been compared
+        elif isinstance(event, record.EpochDone):
+            stages.heard(runs[event.run_id], event.result)
+        elif isinstance(event, record.RunEnded):
+            stages.failed(runs[event.run_id], event.message)
+        else:
+            stages.next()
+    stages.interrupt()

@@ -20,6 +20,7 @@ from tune_adaptive.progress import Progress, duration
 from tune_adaptive.protocol import run
 from tune_adaptive.report import write_report
 from tune_adaptive.request import PRESETS, Request, parse_contention, parse_duration
+from tune_adaptive.resuming import reopen
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
 from tune_adaptive.tasks import TaskOptions
@@ -30,6 +31,7 @@ WHAT, HOW_MUCH, HOW = "What", "How much", "How and where"
 
 
 def main(
+    context: typer.Context,
     task: Annotated[
         list[str], typer.Option(help="dataset/model or module:task.", rich_help_panel=WHAT)
     ] = [],  # noqa: B006
@@ -95,6 +97,9 @@ def main(
     name: Annotated[
         str | None, typer.Option(help="Experiment's name.", rich_help_panel=HOW)
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Interrupted experiment's folder.", rich_help_panel=HOW)
+    ] = None,
     results_dir: Annotated[
         Path, typer.Option(help="Folder of experiments.", rich_help_panel=HOW)
     ] = Path("results"),
@@ -127,6 +132,10 @@ def main(
 ) -> None:
     """Tune learning-rate schedules, compare the best on fresh seeds, report and export."""
     console = Console()
+    if resume is not None:
+        _check_alone(context, resume)
+        _carry_out(reopen(resume, task, data_dir, model_path), console, verbose)
+        return
     if preset not in PRESETS:
         raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
     usual = PRESETS[preset]
@@ -173,9 +182,40 @@ def main(
     show_plan(experiment.plan, console)
     if plan:
         return
-    with Progress(experiment.plan, console) as progress:
-        run(experiment, progress, verbose)
+    _carry_out(experiment, console, verbose)
+
+
+def _carry_out(experiment: Experiment, console: Console, verbose: bool) -> None:
+    try:
+        with Progress(experiment.plan, console, experiment.past) as progress:
+            run(experiment, progress, verbose)
+    except KeyboardInterrupt:
+        console.print(
+            f"to go on: python -m tune_adaptive.search --resume {experiment.folder}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise
     conclude(experiment, console)
+
+
+def _check_alone(context: typer.Context, folder: Path) -> None:
+    """Refuse what a frozen plan has decided already."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        and name not in WITH_RESUME
+    ]
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: decided by the plan of {folder}; --resume goes with "
+            + ", ".join(f"--{name.replace('_', '-')}" for name in WITH_RESUME[1:])
+        )
+
+
+WITH_RESUME = ("resume", "task", "data_dir", "model_path", "verbose")
 
 
 def show_plan(plan: Plan, console: Console) -> None:

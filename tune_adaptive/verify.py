@@ -19,8 +19,8 @@ from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
 from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT
-from tune_adaptive.runs import EpochResult, RunSpec
-from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task
+from tune_adaptive.runs import RunSpec
+from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, published_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
 
@@ -85,9 +85,9 @@ def main(
     own = best.provenance
     published = _published(own, path)
     judge_rerun(published, [published.mean])  # says at once what cannot be judged
-    options = TaskOptions(**_options(own, data_dir, model_path))
+    options = TaskOptions.read(own.get("options", {}), data_dir, model_path)
     made = replace(
-        make_task(task or best.task, options),
+        make_task(task, options) if task else published_task(best.task, options),
         batch_size=int(own["batch_size"]),
         optimizer=best.optimizer_name,
         augment=own["augment"],
@@ -121,16 +121,6 @@ def _published(own: Mapping[str, Any], path: Path) -> Mean:
         raise InputError(f"{path}: no test accuracy was published in it: {error!r}") from error
 
 
-def _options(
-    own: Mapping[str, Any], data_dir: Path | None, model_path: str | None
-) -> dict[str, Any]:
-    options = dict(own.get("options", {}))
-    if "data_dir" in options:
-        options["data_dir"] = Path(options["data_dir"])
-    given = {"data_dir": data_dir, "model_path": model_path}
-    return options | {name: value for name, value in given.items() if value is not None}
-
-
 def _run_again(
     best: BestSchedule, task: Task, data: Dataset, num_seeds: int, say: Callable[[str], None]
 ) -> list[float]:
@@ -159,10 +149,8 @@ def _run_again(
                 open_test=True,
                 role="selected",
             )
-            last: EpochResult | None = None
-            for last in train(run, material, lambda: Split.of(data.test, device)):
-                pass
-            reached = None if last is None else last.test_accuracy
+            *_, last = train(run, material, lambda: Split.of(data.test, device))
+            reached = last.test_accuracy
             accuracies.append(chance if reached is None else reached)
             say(
                 f"seed {run.seed}: {100 * accuracies[-1]:.2f}%"

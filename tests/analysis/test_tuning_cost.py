@@ -46,7 +46,7 @@ def curve(*witnesses: float) -> CostCurve:
 def test_runs_needed(untuned: list[float], runs: int | None) -> None:
     found = runs_needed(curve(0.70, 0.75, 0.80, 0.85), untuned)  # mean 0.775, of two 0.8166
     assert found.runs == runs
-    assert ("more than 4" in found.sentence) == (runs is None)
+    assert ("needs more than 4" in found.sentence) == (runs is None)
     low, high = found.low or 5, found.high or 5
     assert low <= (runs or 5) <= high
 

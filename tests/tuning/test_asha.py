@@ -17,7 +17,7 @@ def test_the_first_rung_is_at_a_third_or_later(num_epochs: int, rungs: tuple[int
 
 
 def test_the_first_run_at_a_rung_always_goes_on() -> None:
-    assert Asha(9).goes_on(3, 0.0)
+    assert Asha(9).goes_on("a", 3, 0.0)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
@@ -26,4 +26,12 @@ def test_a_run_goes_on_if_it_is_among_the_best_third_so_far(values: list[float])
     for index, value in enumerate(values):
         so_far = values[: index + 1]
         num_better = sum(other > value for other in so_far)
-        assert asha.goes_on(3, value) == (num_better < max(1, len(so_far) // 3))
+        assert asha.goes_on(str(index), 3, value) == (num_better < max(1, len(so_far) // 3))
+
+
+def test_a_run_that_comes_again_takes_its_old_place() -> None:
+    asha = Asha(9)
+    for run, value in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+        asha.goes_on(run, 3, value)
+    assert asha.goes_on("c", 3, 0.7)
+    assert not asha.goes_on("b", 3, 0.6), "one of three goes on, and they are still three"

@@ -115,6 +115,8 @@ def _accounts(history: History) -> Check:
             )
     counts = Counter(run.status for run in history.runs)
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    if num_resumed := sum(run.num_resumed > 0 for run in history.runs):
+        told += f"; {num_resumed} of them begun anew after an interruption"
     return _check("Every launched run is accounted for", found, told)
 
 

@@ -246,10 +246,11 @@ class Analysis:
     def busy(self) -> tuple[float, float] | None:
         """Share of the slots' time spent (training, validating) during the search.
 
-        Counted from the first to the last result of the search; None for fewer than two.
+        Counted from the first to the last result of the search; None for fewer than two, and
+        for an experiment that was interrupted.
         """
         epochs = [e for run in self.runs if run.spec.stage == "search" for e in run.epochs]
-        if len(epochs) < 2:
+        if len(epochs) < 2 or self.history.num_sessions > 1:
             return None
         begin = min(epoch.ended_at for epoch in epochs)
         end = max(epoch.ended_at for epoch in epochs)

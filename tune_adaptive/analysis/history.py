@@ -17,11 +17,12 @@ class Run:
     """A run as the ledger tells it."""
 
     spec: RunSpec
-    started_at: float
+    started_at: float  # the last time, where it was interrupted
     ended_at: float | None
     epochs: tuple[EpochResult, ...]
     status: str  # a Status, or "lost": no end was recorded
     message: str
+    num_resumed: int = 0
 
     @property
     def last(self) -> EpochResult | None:
@@ -65,6 +66,11 @@ class History:
         if any(each != self.plan_sha256 for each in begun):
             return "plan.toml was edited after the experiment began"
         return None
+
+    @property
+    def num_sessions(self) -> int:
+        """How often it was begun or resumed."""
+        return sum(isinstance(event, ledger.Opened) for event in self.events)
 
     @property
     def closed(self) -> bool:
@@ -127,6 +133,7 @@ class History:
 def _runs(events: Sequence[ledger.Event]) -> tuple[list[Run], list[str]]:
     """Return the runs, and what of the ledger could not be used."""
     started: dict[str, ledger.RunStarted] = {}
+    resumed: dict[str, list[float]] = {}
     epochs: dict[str, list[EpochResult]] = {}
     ended: dict[str, ledger.RunEnded] = {}
     damage = []
@@ -137,10 +144,13 @@ def _runs(events: Sequence[ledger.Event]) -> tuple[list[Run], list[str]]:
             if event.run.id in started:
                 raise InputError(f"the ledger starts run {event.run.id} twice")
             started[event.run.id] = event
-            epochs[event.run.id] = []
-        elif isinstance(event, ledger.EpochDone | ledger.RunEnded):
+            epochs[event.run.id], resumed[event.run.id] = [], []
+        elif isinstance(event, ledger.RunResumed | ledger.EpochDone | ledger.RunEnded):
             if event.run_id not in started:
                 damage.append(f"a row tells of run {event.run_id}, whose start is not there")
+            elif isinstance(event, ledger.RunResumed):
+                epochs[event.run_id] = []
+                resumed[event.run_id].append(event.at)
             elif isinstance(event, ledger.EpochDone):
                 epochs[event.run_id].append(event.result)
             else:
@@ -148,11 +158,12 @@ def _runs(events: Sequence[ledger.Event]) -> tuple[list[Run], list[str]]:
     runs = [
         Run(
             spec=start.run,
-            started_at=start.at,
+            started_at=[start.at, *resumed[run_id]][-1],
             ended_at=ended[run_id].at if run_id in ended else None,
             epochs=tuple(epochs[run_id]),
             status=ended[run_id].status if run_id in ended else "lost",
             message=ended[run_id].message if run_id in ended else "",
+            num_resumed=len(resumed[run_id]),
         )
         for run_id, start in started.items()
     ]

@@ -323,7 +323,7 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
         return
     trials = _trials(analysis, task, STUDIED)
     space = space_from_dict(analysis.history.task(task).spaces[STUDIED], "plan.toml")
-    if len(trials) < 2:
+    if not trials:
         return
     values = [100 * last.val_accuracy for _, last in trials]
     low, high = min(values), max(values)

@@ -8,6 +8,7 @@ from tune_adaptive.tasks.task import (
     Task,
     TaskOptions,
     make_task,
+    published_task,
     unknown_task,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "Task",
     "TaskOptions",
     "make_task",
+    "published_task",
     "unknown_task",
 ]

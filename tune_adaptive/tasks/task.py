@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -100,6 +100,27 @@ class TaskOptions:
     stem: vision.Stem | None = None
     clip_norm: float | None = None
 
+    @classmethod
+    def read(
+        cls,
+        recorded: Mapping[str, Note],
+        data_dir: Path | None = None,
+        model_path: str | None = None,
+    ) -> "TaskOptions":
+        """Read the options that a plan recorded; files may have moved since.
+
+        Raises:
+            InputError: It recorded something that is no option.
+        """
+        moved = {"data_dir": data_dir, "model_path": model_path}
+        options: dict[str, Any] = {**recorded} | {k: v for k, v in moved.items() if v is not None}
+        if "data_dir" in options:
+            options["data_dir"] = Path(options["data_dir"])
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise InputError(f"the plan's options: {error}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -159,6 +180,17 @@ def make_task(name: str, options: TaskOptions = TaskOptions()) -> Task:
         augment=options.augment or task.augment,
         clip_norm=options.clip_norm or task.clip_norm,
     )
+
+
+def published_task(name: str, options: TaskOptions) -> Task:
+    """Return a task that a file names: a published one. Code is imported for a person only.
+
+    Raises:
+        InputError: It is none, and what to do.
+    """
+    if name not in TASKS:
+        raise InputError(f"{name}: a task of your own; give it again, --task module:variable")
+    return make_task(name, options)
 
 
 def unknown_task(name: str) -> str | None:

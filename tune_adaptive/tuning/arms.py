@@ -37,6 +37,7 @@ class _Running:
     trial: Trial
     reserved: float  # epoch-equivalents the run may spend in all
     spent: float = 0.0
+    num_reported: int = 0  # epochs that Optuna knows
 
 
 class Arm:
@@ -143,11 +144,13 @@ class Arm:
         running.spent = result.epoch_equivalents
         if result.diverged:
             return self._end(run, TrialState.FAIL, "diverged")
-        running.trial.report(result.val_accuracy, step=result.epoch)
+        if result.epoch > running.num_reported:
+            running.trial.report(result.val_accuracy, step=result.epoch)
+            running.num_reported = result.epoch
         if result.ended:
             self.completed.append(Candidate(run, result.val_accuracy))
             return self._end(run, TrialState.COMPLETE, "completed", result.val_accuracy)
-        goes_on = self._asha.goes_on(result.epoch, result.val_accuracy)
+        goes_on = self._asha.goes_on(run.id, result.epoch, result.val_accuracy)
         if not goes_on and run.role == "sampled":
             return self._end(run, TrialState.PRUNED, "stopped")
         if running.reserved - running.spent < 1 - EPSILON:
@@ -155,6 +158,12 @@ class Arm:
                 return self._end(run, TrialState.PRUNED, "stopped")
             running.reserved += 1
         return None
+
+    def resumed(self, run: RunSpec) -> None:
+        """Give back what a run had spent that begins anew."""
+        running = self._running[run.id]
+        self.spent -= running.spent
+        running.spent = 0.0
 
     def failed(self, run: RunSpec) -> None:
         """Give back what a failed run had reserved; what it spent stays spent."""
@@ -200,6 +209,10 @@ class Arms:
         """Pass an epoch to the run's arm."""
         return self._arms[run.arm].heard(run, result)
 
+    def resumed(self, run: RunSpec) -> None:
+        """Pass a new beginning to the run's arm."""
+        self._arms[run.arm].resumed(run)
+
     def failed(self, run: RunSpec, message: str) -> None:
         """Pass a failure to the run's arm."""
         self._arms[run.arm].failed(run)
@@ -216,6 +229,7 @@ class Arms:
 
     def save_studies(self, path: Path) -> None:
         """Write every study to an SQLite file that optuna-dashboard opens."""
+        path.unlink(missing_ok=True)
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         try:
             for arm in self._arms.values():

@@ -10,15 +10,16 @@ class Asha:
     """Early stopping over rungs r, r * eta, r * eta**2, ... below T; the first at >= T / 3.
 
     At a rung, a run goes on if it is among the best 1/eta of those that reached it so far,
-    itself included; the first one always goes on. Values are maximised.
+    itself included; the first one always goes on. Values are maximised. A run that comes to a
+    rung again, after an interruption, takes its old place.
 
     Example:
         >>> asha = Asha(num_epochs=9)
         >>> asha.rungs
         (3,)
-        >>> [asha.goes_on(3, value) for value in (0.5, 0.4, 0.6)]
+        >>> [asha.goes_on(run, 3, value) for run, value in (("a", 0.5), ("b", 0.4), ("c", 0.6))]
         [True, False, True]
-        >>> asha.goes_on(4, 0.0)  # not a rung
+        >>> asha.goes_on("a", 4, 0.0)  # not a rung
         True
     """
 
@@ -29,16 +30,16 @@ class Asha:
             rungs.append(rung)
             rung *= reduction_factor
         self.rungs = tuple(rungs)
-        self._values: dict[int, list[float]] = {rung: [] for rung in rungs}
+        self._values: dict[int, dict[str, float]] = {rung: {} for rung in rungs}
 
-    def goes_on(self, epoch: int, value: float) -> bool:
-        """Record ``value`` at ``epoch`` and say whether the run goes on."""
+    def goes_on(self, run_id: str, epoch: int, value: float) -> bool:
+        """Record a run's ``value`` at ``epoch`` and say whether it goes on."""
         values = self._values.get(epoch)
         if values is None:
             return True
-        values.append(value)
+        values[run_id] = value
         num_kept = max(1, len(values) // self.reduction_factor)
-        return value >= sorted(values, reverse=True)[num_kept - 1]
+        return value >= sorted(values.values(), reverse=True)[num_kept - 1]
 
 
 def first_rung(num_epochs: int) -> int:

@@ -23,6 +23,13 @@ class Jobs(Protocol):
         """Hear that a run raised or its process died."""
 
 
+class ResumableJobs(Jobs, Protocol):
+    """Jobs whose runs can be interrupted."""
+
+    def resumed(self, run: RunSpec) -> None:
+        """Hear that a run that had been interrupted begins anew."""
+
+
 class FixedRuns:
     """Runs known beforehand, each trained to its end.
 
@@ -61,6 +68,9 @@ class FixedRuns:
             return "diverged"
         self.last[run.id] = result
         return "completed"
+
+    def resumed(self, run: RunSpec) -> None:
+        """Nothing changes: it is still one of those that run."""
 
     def failed(self, run: RunSpec, message: str) -> None:
         """Count it as ended."""

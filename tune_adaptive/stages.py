@@ -1,0 +1,254 @@
+"""The stages: search -> select -> final, ablation, contention; what each run is, and why.
+
+Every arm (a schedule on a task) spends the same budget in the search. Its best trials
+are re-run on fresh seeds, the best mean is selected, and the selected configurations
+run on final seeds that are fresh again and the same for every arm, beside the arms' untuned
+defaults. Ablations and contention, if asked for, repeat the final runs. Only these open the
+test split, each once, and only one of them is at work on a device.
+
+What runs next depends on what was heard, in the order it was heard, and on nothing else.
+"""
+
+import math
+import random
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tune_adaptive import ledger as record
+from tune_adaptive.ablations import ablate
+from tune_adaptive.plan import CANARY_EPOCHS, Plan, TaskPlan
+from tune_adaptive.runs import (
+    RECIPE_NAMES,
+    Configuration,
+    EpochResult,
+    RunSpec,
+    Stage,
+    Status,
+)
+from tune_adaptive.spaces import space_from_dict
+from tune_adaptive.tuning.arms import Arm, Arms
+from tune_adaptive.tuning.jobs import FixedRuns, ResumableJobs
+
+
+class Stages:
+    """The stages as one source of runs, so that the workers stay warm between them.
+
+    Args:
+        plan: What was decided.
+        note: Takes every event that follows from it and from what is heard.
+    """
+
+    def __init__(self, plan: Plan, note: Callable[[record.Event], None]) -> None:
+        self._plan = plan
+        self._arms = _arms(plan)
+        self._note = note
+        self._at_work: dict[str, RunSpec] = {}
+        self._interrupted: deque[RunSpec] = deque()
+        self.selected: list[Configuration] = []
+        self._ended_well: set[str] = set()
+        self.failure = ""  # what the last run that failed said
+        self._stages = self._sequence()
+        self._present: ResumableJobs | None = FixedRuns([])  # before the first stage
+
+    def _sequence(self) -> Iterator[ResumableJobs]:
+        plan, note = self._plan, self._note
+        note(record.StageStarted("search", plan.stage_epochs("search"), time.time()))
+        yield self._arms
+
+        candidates = {arm: self._arms.candidates(arm, plan.num_candidates) for arm in plan.arms}
+        reruns = [
+            _rerun(plan, "select", candidate.run, f"{candidate.run.id}-{index}", index, "candidate")
+            for arm in candidates.values()
+            for candidate in arm
+            for index in range(plan.num_select_seeds)
+        ]
+        note(record.StageStarted("select", plan.stage_epochs("select"), time.time()))
+        select = FixedRuns(reruns)
+        yield select
+
+        winners: list[RunSpec] = []
+        for (task, schedule), arm in candidates.items():
+            # A candidate whose re-run diverged or failed has no mean and is not selected.
+            means = []
+            for candidate in arm:
+                ids = [f"select-{candidate.run.id}-{i}" for i in range(plan.num_select_seeds)]
+                if all(id_ in select.last for id_ in ids):
+                    mean = statistics.fmean(select.last[id_].val_accuracy for id_ in ids)
+                    means.append((mean, candidate.run))
+            if not means:
+                note(record.ArmFailed(task, schedule))
+                continue
+            mean, best = max(means, key=lambda pair: pair[0])
+            note(record.Selected(task, best.configuration, mean, best.id))
+            self.selected.append(best.configuration)
+            winners.append(best)
+
+        finals = [
+            _rerun(plan, "final", best, f"{_slug(best)}-{index}", index, "selected")
+            for best in winners
+            for index in range(plan.num_final_seeds)
+        ]
+        untuned = [
+            _rerun(
+                plan,
+                "final",
+                default.run,
+                f"{_slug(default.run)}-default-{index}",
+                index,
+                "default",
+            )
+            for arm in plan.arms
+            if (default := self._arms.default(arm)) is not None
+            and (arm, default.run.configuration)
+            not in [(best.arm, best.configuration) for best in winners]
+            for index in range(plan.num_final_seeds)
+        ]
+        if not winners:
+            return
+        order = [*finals, *untuned]
+        random.Random(plan.seed).shuffle(order)
+        for index, place in enumerate((0, len(order) // 2, len(order))):
+            canaries = [_canary(plan, task, index) for task in plan.tasks]
+            order[place + index * len(canaries) : place + index * len(canaries)] = canaries
+        yield self._exclusive("final", order)
+
+        ablations: list[RunSpec] = []
+        for best in winners:
+            own = [run for run in finals if run.arm == best.arm and run.id in self._ended_well]
+            ablations += ablate(own)
+        if plan.ablations:
+            yield self._exclusive("ablation", ablations)
+        if plan.slowdown is not None:
+            yield self._exclusive(
+                "contention",
+                [
+                    replace(
+                        run,
+                        id=f"contention-{run.id.partition('-')[2]}",
+                        stage="contention",
+                        slowdown=plan.slowdown,
+                    )
+                    for run in (*finals, *(ablations if plan.ablations else ()))
+                ],
+            )
+
+    def _exclusive(self, stage: Stage, runs: list[RunSpec]) -> ResumableJobs:
+        """One run a device, so that their times can be compared."""
+        self._note(record.StageStarted(stage, self._plan.stage_epochs(stage), time.time()))
+        return FixedRuns(runs, self._plan.final_slots)
+
+    def interrupt(self) -> None:
+        """Give up what is at work; it begins anew before anything else starts."""
+        self._interrupted = deque(self._at_work.values())
+
+    def save_studies(self, path: Path) -> None:
+        """Write every arm's study to an SQLite file that optuna-dashboard opens."""
+        self._arms.save_studies(path)
+
+    def next(self) -> RunSpec | None:
+        """Return a run to start now, or None: nothing now."""
+        if self._interrupted:
+            assert self._present is not None
+            run = self._interrupted.popleft()
+            self._present.resumed(run)
+            self._note(record.RunResumed(run.id, time.time()))
+            return run
+        while self._present is not None and self._present.exhausted:
+            self._present = next(self._stages, None)
+        started = None if self._present is None else self._present.next()
+        if started is not None:
+            self._at_work[started.id] = started
+            self._note(record.RunStarted(started, time.time()))
+        return started
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is running and there will never be another run."""
+        return self._present is None
+
+    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+        """Hear an epoch; return how the run ends here, or None: it goes on."""
+        assert self._present is not None
+        self._note(record.EpochDone(run.id, result))
+        if result.test_accuracy is not None:
+            self._note(record.TestOpened(run.id, time.time()))
+        status = self._present.heard(run, result)
+        if status is not None:
+            del self._at_work[run.id]
+            self._note(record.RunEnded(run.id, status, "", time.time()))
+        if status == "completed":
+            self._ended_well.add(run.id)
+        return status
+
+    def failed(self, run: RunSpec, message: str) -> None:
+        """Hear that a run raised or its process died."""
+        assert self._present is not None
+        del self._at_work[run.id]
+        self._present.failed(run, message)
+        self.failure = message
+        self._note(record.RunEnded(run.id, "failed", message, time.time()))
+
+
+def _arms(plan: Plan) -> Arms:
+    num_seeds = math.ceil(plan.budget) * 3 + 3  # no trial is shorter than a third of a run
+    seeds = [plan.stage_seed("search", index) for index in range(num_seeds)]
+    return Arms(
+        [
+            Arm(
+                template=RunSpec(
+                    id="",
+                    stage="search",
+                    task=task.name,
+                    configuration=Configuration(schedule),
+                    seed=0,
+                    num_epochs=task.num_epochs,
+                    precision=task.precision,
+                    signals=plan.signals,
+                    time_budget_s=plan.run_time_budget_s,
+                ),
+                space=space_from_dict(task.spaces[schedule], "plan.toml"),
+                budget=plan.budget * task.num_epochs,
+                seeds=seeds,
+                sampler_seed=plan.seed,
+                num_witnesses=plan.num_witnesses,
+            )
+            for task in plan.tasks
+            for schedule in plan.schedules
+        ]
+    )
+
+
+def _rerun(plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, role: str) -> RunSpec:
+    return replace(
+        run,
+        id=f"{stage}-{name}",
+        stage=stage,
+        seed=plan.stage_seed(stage, index),
+        open_test=stage == "final",
+        role=role,
+    )
+
+
+def _canary(plan: Plan, task: TaskPlan, index: int) -> RunSpec:
+    """A constant learning rate and nothing else: what changes in its time is the machine."""
+    space = space_from_dict(task.spaces[plan.schedules[0]], "plan.toml")
+    values = {n: v for n, v in space.defaults().items() if n in RECIPE_NAMES}
+    return RunSpec(
+        id=f"final-{task.name.replace('/', '-')}-canary-{index}",
+        stage="final",
+        task=task.name,
+        configuration=Configuration.from_values("constant", values),
+        seed=plan.stage_seed("final", 0),
+        num_epochs=min(CANARY_EPOCHS, task.num_epochs),
+        precision=task.precision,
+        signals=plan.signals,
+        role="canary",
+    )
+
+
+def _slug(run: RunSpec) -> str:
+    return f"{run.task.replace('/', '-')}-{run.configuration.schedule}"
