@@ -12,14 +12,14 @@ RUN = RunSpec("r", "search", "a/b", Configuration("step", Recipe(), {"gamma": 0.
 RESULT = EpochResult(1, 1.0, 9, 27, 0.5, float("inf"), 0.1, (0.1, 0.2), (0, 5), 0.3, 1.0, 0.1, 5.0)
 EVENTS: list[ledger.Event] = [
     ledger.Opened(at=0.0),
-    ledger.StageStarted("search", 12.0, 1.0),
+    ledger.StageStarted("search", 12.0, 0, 1.0),
     ledger.RunStarted(RUN, 2.0),
     ledger.EpochDone("r", RESULT),
     ledger.TestOpened("r", 3.0),
     ledger.RunEnded("r", "completed", "", 4.0),
     ledger.Selected("a/b", RUN.configuration, 0.9, "r"),
     ledger.ArmFailed("a/b", "step"),
-    ledger.Closed(at=5.0),
+    ledger.Closed(1, at=5.0),
 ]
 
 
@@ -66,6 +66,9 @@ def test_reading_writes_nothing(tmp_path: Path) -> None:
         b'{"event": "unheard of"}',
         b'{"event": "closed", "at": 1, "extra": 2}',
         b"[]",
+        b'{"event": "test_opened", "run_id": [1], "at": 1}',
+        b'{"event": "run_ended", "run_id": "r", "status": "fine", "message": "", "at": 1}',
+        b'{"event": "closed", "num_started": null, "at": 1}',
     ],
 )
 def test_a_row_that_cannot_be_read_is_skipped_and_named(tmp_path: Path, row: bytes) -> None:
@@ -82,7 +85,7 @@ def test_a_row_that_cannot_be_read_is_skipped_and_named(tmp_path: Path, row: byt
 
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    path.write_text('{"event": "opened", "at": 0, "version": 99}\n')
+    path.write_text('{"event": "opened", "at": 0, "version": 99, "more": 1}\n')
     with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 2"):
         ledger.read(path)
 

@@ -115,6 +115,17 @@ def test_the_same_seed_would_give_the_same_accuracy(
         ),
         (lambda text: re.sub(r"(?m)^(low|high) = .*$", "", text, count=0), "without an interval"),
         (lambda text: re.sub(r"(?m)^gamma = .*$", "gamma = 7.0", text, count=1), "gamma = 7.0"),
+        (lambda text: re.sub(r"(?m)^batch_size = .*$", "", text), "can be verified"),
+        (lambda text: re.sub(r"(?m)^clip_norm = .*$", 'clip_norm = "x"', text), "can be verified"),
+        (
+            lambda text: re.sub(r"(?m)^precision = .*$", 'precision = "fp9"', text),
+            "can be verified",
+        ),
+        (lambda text: re.sub(r"(?m)^mean = .*$", "mean = []", text), "can be verified"),
+        (
+            lambda text: re.sub(r"(?m)^task = .*$", 'task = "os:path"', text),
+            "a task of your own; give it again",
+        ),
     ],
 )
 def test_what_cannot_be_verified_is_refused(

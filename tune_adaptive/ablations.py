@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tune_adaptive.runs import Configuration, Hearing, RunSpec, Value
+from tune_adaptive.runs import Configuration, Hearing, RunSpec, Stage, Value
 
 SETTINGS: dict[str, dict[str, Value]] = {
     "complexity_weight 0": {"complexity_weight": 0.0},
@@ -14,7 +14,8 @@ SETTINGS: dict[str, dict[str, Value]] = {
         "complexity_weight": 0.0,
         "resource_weight": 0.0,
         "feedback": False,
-        "min_lr_ratio": 1.0,  # nothing to anneal to: the constant schedule, bit for bit
+        "power": 0.0,  # no anneal, and no floor under the warm-up: the constant schedule,
+        "min_lr_ratio": 0.0,  # bit for bit
     },
 }
 """Ablations of ``adaptive`` that set parameters."""
@@ -32,19 +33,22 @@ ABLATIONS: Mapping[str, int] = {"adaptive": len(SETTINGS) + 2, "resource_complex
 """How many ablations each schedule has."""
 
 
-def ablate(finals: Sequence[RunSpec]) -> list[RunSpec]:
-    """Return the ablations of one arm's final runs, on the same seeds.
+def ablate(whole: Sequence[RunSpec], stage: Stage) -> list[RunSpec]:
+    """Return the ablations of one arm's runs, on the same seeds and as slow as they were.
 
     Args:
-        finals: The final runs of its selected configuration that ended with a recording.
+        whole: The runs of its selected configuration that ended with a recording.
+        stage: The stage that the ablations are of.
     """
     found = []
-    for index, run in enumerate(finals):
-        following = finals[(index + 1) % len(finals)].id
+    for index, run in enumerate(whole):
+        run = replace(run, stage=stage)
         if run.configuration.schedule == "adaptive":
             for name, settings in SETTINGS.items():
                 found.append(_ablation(run, name, configuration=_with(run, settings)))
-            found.append(_ablation(run, OPEN_LOOP, hearing=Hearing(following, ("lr",))))
+            if len(whole) > 1:
+                following = whole[(index + 1) % len(whole)].id
+                found.append(_ablation(run, OPEN_LOOP, hearing=Hearing(following, ("lr",))))
             shuffled = Hearing(run.id, ("loss",), shuffled=True)
             found.append(_ablation(run, FEEDBACK_SHUFFLED, hearing=shuffled))
         elif run.configuration.schedule == "resource_complexity":
@@ -68,8 +72,7 @@ def _ablation(
 ) -> RunSpec:
     return replace(
         run,
-        id=f"{run.id.replace('final-', 'ablation-', 1)}-{name.replace(' ', '_')}",
-        stage="ablation",
+        id=f"{run.stage}-{run.id.partition('-')[2]}-{name.replace(' ', '_')}",
         role=name,
         configuration=configuration or run.configuration,
         hearing=hearing,

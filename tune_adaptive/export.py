@@ -54,6 +54,7 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "precision": task.precision,
             "options": dict(plan.options),
             "signals": plan.signals,
+            **({"run_time_budget_s": plan.run_time_budget_s} if plan.run_time_budget_s else {}),
             "data_sha256": task.data_sha256,
             "val_accuracy": arm.select_val_accuracy,
             "verdict": analysis.verdicts[arm.task].sentence,

@@ -5,13 +5,14 @@ plan. Each row is on disk before the next is written; a row torn by a crash is c
 when the ledger is opened again.
 """
 
+import functools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import TracebackType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
@@ -30,10 +31,18 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage began; ``num_epochs`` is what it may spend, in epoch-equivalents."""
+    """A stage began.
+
+    Attributes:
+        stage: Which.
+        num_epochs: What it may spend, in epoch-equivalents.
+        num_started: Runs that the experiment had started before it.
+        at: Unix time [s].
+    """
 
     stage: Stage
     num_epochs: float
+    num_started: int
     at: float
 
 
@@ -99,8 +108,9 @@ class ArmFailed:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The experiment ran to its end."""
+    """The experiment ran to its end, and had started ``num_started`` runs."""
 
+    num_started: int
     at: float
 
 
@@ -204,15 +214,17 @@ def _parse(lines: Sequence[bytes], path: Path) -> Iterator[Event]:
             return
         try:
             row = json.loads(line)
-            event = _event(row.pop("event"), row)
+            name = row.pop("event")
+            if name == "opened" and row["version"] != VERSION:
+                raise InputError(
+                    f"{path}: line {number}: version {row['version']} of the ledger; "
+                    f"this reads {VERSION}"
+                )
+            yield _event(name, row)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield Damaged(number, f"cannot be read: {error!r}")
-            continue
-        if isinstance(event, Opened) and event.version != VERSION:
-            raise InputError(
-                f"{path}: written by version {event.version} of the ledger; this reads {VERSION}"
-            )
-        yield event
 
 
 def _event(name: str, row: dict[str, Any]) -> Event:
@@ -226,4 +238,37 @@ def _event(name: str, row: dict[str, Any]) -> Event:
             own["schedule"], Recipe(**own["recipe"]), dict(own["parameters"])
         )
     event: Event = _TYPES[name](**row)
+    _check_types(event)
     return event
+
+
+def _check_types(told: Any) -> None:
+    """Check every field of a row, and of what is in it, against its type."""
+    for name, allows in _checks(told.__class__).items():
+        value = getattr(told, name)
+        if not allows(value):
+            raise TypeError(f"{name} cannot be {value!r}")
+        if is_dataclass(value):
+            _check_types(value)
+
+
+@functools.cache
+def _checks(kind: type) -> dict[str, Callable[[Any], bool]]:
+    return {name: _check(hint) for name, hint in get_type_hints(kind).items()}
+
+
+def _check(hint: Any) -> Callable[[Any], bool]:
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return lambda value: isinstance(value, str) and value in arguments
+    if get_origin(hint) is tuple:
+        each = _check(arguments[0])
+        return lambda value: isinstance(value, tuple) and all(map(each, value))
+    if get_origin(hint) is Mapping:
+        each = _check(arguments[1])
+        return lambda value: isinstance(value, dict) and all(map(each, value.values()))
+    if get_origin(hint) in (Union, UnionType):
+        options = [_check(argument) for argument in arguments]
+        return lambda value: any(option(value) for option in options)
+    kinds = (int, float) if hint is float else (hint,)
+    return lambda value: type(value) in kinds

@@ -14,6 +14,7 @@ from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Slowdown, Stage
 from tune_adaptive.signals.complexity import Complexity
+from tune_adaptive.spaces import space_from_dict
 
 FORMAT = 3
 
@@ -217,6 +218,13 @@ class Plan:
             for name in (document["name"], *schedules, *(task.name for task in tasks)):
                 if not all(NAME.fullmatch(part) for part in name.split("/", 1)):
                     raise InputError(f"{path}: {name!r} is no name of a task or schedule")
+            for task in tasks:
+                if missing := [name for name in schedules if name not in task.spaces]:
+                    raise InputError(f"{path}: {task.name} has no space for {', '.join(missing)}")
+                if task.complexity.num_classes < 2 or task.num_epochs < 1 or task.batch_size < 1:
+                    raise InputError(f"{path}: {task.name}: a size that cannot be")
+                for name in schedules:
+                    space_from_dict(dict(task.spaces[name]), str(path))
             if "slowdown" in document:
                 document["slowdown"] = Slowdown(**document["slowdown"])
             return cls(**(document | {"tasks": tasks, "schedules": schedules}))

@@ -88,18 +88,17 @@ class Tally:
         return self.arms.setdefault(run.arm, ArmTally())  # a canary is of no arm
 
     def seconds_left(self, now: float) -> float:
-        """Estimate what is left: by the present stage's pace, else by the plan's estimate."""
+        """Estimate what is left by the plan, as much slower or faster as this stage has been."""
+        plan = self.plan
         if self.stage is None:
-            return self.plan.estimated_s()
-        spent = self.spent[self.stage]
+            return plan.estimated_s()
+        spent, total = self.spent[self.stage], plan.stage_epochs(self.stage)
+        planned_s = plan.stage_s(self.stage) / max(1.0, total)  # an epoch
         since, before = self.first_epoch or (now, spent)  # start-up is no part of the pace
-        if spent > before:
-            pace = (now - since) / (spent - before)
-        else:
-            pace = self.plan.estimated_s() / sum(map(self.plan.stage_epochs, self.plan.stages))
-        coming = self.plan.stages[self.plan.stages.index(self.stage) :]
-        left = sum(self.plan.stage_epochs(stage) for stage in coming) - spent
-        return max(0.0, left * pace)
+        slower = (now - since) / ((spent - before) * planned_s) if spent > before else 1.0
+        coming = plan.stages[plan.stages.index(self.stage) + 1 :]
+        left_s = (total - spent) * planned_s + sum(map(plan.stage_s, coming))
+        return max(0.0, slower * left_s)
 
 
 class Progress:

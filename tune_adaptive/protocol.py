@@ -91,7 +91,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
                 f"{experiment.folder}: no trial trained to its end"
                 + (f"; the last failure: {last_line(stages.failure)}" if stages.failure else "")
             )
-        write(record.Closed(at=time.time()))
+        write(record.Closed(stages.num_started, at=time.time()))
 
 
 def _make_folder(experiment: Experiment) -> None:

@@ -252,6 +252,8 @@ def conclude(experiment: Experiment, console: Console) -> None:
             f"slots busy training: {trained:.0%} (and validating: {validated:.0%})",
             highlight=False,
         )
+    for check in analysis.breaches:
+        console.print(f"audit broken: {check.rule}: {check.finding}", markup=False, highlight=False)
     for verdict in analysis.verdicts.values():
         console.print(verdict.sentence, markup=False, highlight=False)
     for path in (*written, *exported):

@@ -49,6 +49,7 @@ class Stages:
         self._at_work: dict[str, RunSpec] = {}
         self._interrupted: deque[RunSpec] = deque()
         self.selected: list[Configuration] = []
+        self.num_started = 0
         self._ended_well: set[str] = set()
         self.failure = ""  # what the last run that failed said
         self._stages = self._sequence()
@@ -56,7 +57,7 @@ class Stages:
 
     def _sequence(self) -> Iterator[ResumableJobs]:
         plan, note = self._plan, self._note
-        note(record.StageStarted("search", plan.stage_epochs("search"), time.time()))
+        self._begin("search")
         yield self._arms
 
         candidates = {arm: self._arms.candidates(arm, plan.num_candidates) for arm in plan.arms}
@@ -66,7 +67,7 @@ class Stages:
             for candidate in arm
             for index in range(plan.num_select_seeds)
         ]
-        note(record.StageStarted("select", plan.stage_epochs("select"), time.time()))
+        self._begin("select")
         select = FixedRuns(reruns)
         yield select
 
@@ -114,32 +115,41 @@ class Stages:
         for index, place in enumerate((0, len(order) // 2, len(order))):
             canaries = [_canary(plan, task, index) for task in plan.tasks]
             order[place + index * len(canaries) : place + index * len(canaries)] = canaries
-        yield self._exclusive("final", order)
+        self._begin("final")
+        yield self._exclusive(order)
 
-        ablations: list[RunSpec] = []
-        for best in winners:
-            own = [run for run in finals if run.arm == best.arm and run.id in self._ended_well]
-            ablations += ablate(own)
         if plan.ablations:
-            yield self._exclusive("ablation", ablations)
+            self._begin("ablation")
+            yield self._exclusive(self._ablations(finals, "ablation"))
         if plan.slowdown is not None:
-            yield self._exclusive(
-                "contention",
-                [
-                    replace(
-                        run,
-                        id=f"contention-{run.id.partition('-')[2]}",
-                        stage="contention",
-                        slowdown=plan.slowdown,
-                    )
-                    for run in (*finals, *(ablations if plan.ablations else ()))
-                ],
-            )
+            self._begin("contention")
+            slowed = [
+                replace(
+                    run,
+                    id=f"contention-{run.id.partition('-')[2]}",
+                    stage="contention",
+                    slowdown=plan.slowdown,
+                )
+                for run in finals
+            ]
+            yield self._exclusive(slowed)
+            if plan.ablations:  # they hear what the slowed runs recorded
+                yield self._exclusive(self._ablations(slowed, "contention"))
 
-    def _exclusive(self, stage: Stage, runs: list[RunSpec]) -> ResumableJobs:
+    def _begin(self, stage: Stage) -> None:
+        epochs = self._plan.stage_epochs(stage)
+        self._note(record.StageStarted(stage, epochs, self.num_started, time.time()))
+
+    def _exclusive(self, runs: list[RunSpec]) -> ResumableJobs:
         """One run a device, so that their times can be compared."""
-        self._note(record.StageStarted(stage, self._plan.stage_epochs(stage), time.time()))
         return FixedRuns(runs, self._plan.final_slots)
+
+    def _ablations(self, whole: list[RunSpec], stage: Stage) -> list[RunSpec]:
+        arms: dict[tuple[str, str], list[RunSpec]] = {}
+        for run in whole:
+            if run.id in self._ended_well:
+                arms.setdefault(run.arm, []).append(run)
+        return [each for own in arms.values() for each in ablate(own, stage)]
 
     def interrupt(self) -> None:
         """Give up what is at work; it begins anew before anything else starts."""
@@ -162,6 +172,7 @@ class Stages:
         started = None if self._present is None else self._present.next()
         if started is not None:
             self._at_work[started.id] = started
+            self.num_started += 1
             self._note(record.RunStarted(started, time.time()))
         return started
 

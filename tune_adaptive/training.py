@@ -231,7 +231,8 @@ class _Told:
         self._slowdown = run.slowdown
         self._total_steps = total_steps
         self._recording = [signal for signal in heard if signal.lr is not None]
-        self._names = run.hearing.names if run.hearing else ("seconds", "load")
+        replayed = () if run.slowdown else ("seconds", "load")
+        self._names = run.hearing.names if run.hearing else replayed
         self._signals: list[Signal] = []
         self._grad_norms: list[Tensor] = []
 
@@ -246,13 +247,13 @@ class _Told:
             "val_loss": val_loss,
             "load": self._meter.load(),
         }
-        if self._recording:
-            same = self._recording[min(step, len(self._recording) - 1)]
-            heard |= {name: getattr(same, name) for name in self._names if name != "lr"}
         if self._slowdown is not None:
             heard["seconds"] = self._slowdown.step_s(step, self._total_steps)
             if heard["seconds"] > 1:
                 heard["load"] = 1.0  # of all tenants: the other one takes what there is
+        if self._recording:
+            same = self._recording[min(step, len(self._recording) - 1)]
+            heard |= {name: getattr(same, name) for name in self._names if name != "lr"}
         if self._listener is not None:
             self._listener.observe(heard.pop("loss"), **heard)
         seconds, load = heard["seconds"], heard["load"]

@@ -6,10 +6,10 @@ Exit codes: 0 the new mean lies in the published interval; 1 it does not; 2 bad 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, get_args
 
 import torch
 import typer
@@ -19,8 +19,9 @@ from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
 from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT
-from tune_adaptive.runs import RunSpec
+from tune_adaptive.runs import Configuration, RunSpec
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, published_task
+from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
 
@@ -82,24 +83,23 @@ def main(
     if seeds < 1:
         raise InputError(f"--seeds must be >= 1, got {seeds}")
     best = load_schedule(path)
-    own = best.provenance
-    published = _published(own, path)
-    judge_rerun(published, [published.mean])  # says at once what cannot be judged
-    options = TaskOptions.read(own.get("options", {}), data_dir, model_path)
+    own = _published(best, path)
+    judge_rerun(own.test_accuracy, [own.test_accuracy.mean])  # what cannot be judged, at once
+    options = TaskOptions.read(own.options, data_dir, model_path)
     made = replace(
         make_task(task, options) if task else published_task(best.task, options),
-        batch_size=int(own["batch_size"]),
+        batch_size=own.batch_size,
         optimizer=best.optimizer_name,
-        augment=own["augment"],
-        clip_norm=float(own["clip_norm"]),
+        augment=own.augment,
+        clip_norm=own.clip_norm,
     )
     data = made.load()
-    if data.sha256() != own["data_sha256"]:
+    if data.sha256() != own.data_sha256:
         raise InputError(
-            f"{path}: tuned on other data: SHA-256 {own['data_sha256']}, here {data.sha256()}"
+            f"{path}: tuned on other data: SHA-256 {own.data_sha256}, here {data.sha256()}"
         )
-    accuracies = _run_again(best, made, data, seeds, typer.echo)
-    judged = judge_rerun(published, accuracies)
+    accuracies = _run_again(best.configuration, own, made, data, seeds, typer.echo)
+    judged = judge_rerun(own.test_accuracy, accuracies)
     for what, mean in (("published", judged.published), ("found", judged.found)):
         typer.echo(f"{what}: {_told(mean)}")
     low, high = judged.prediction
@@ -113,19 +113,69 @@ def main(
         raise typer.Exit(EXIT_NOT_REPRODUCED)
 
 
-def _published(own: Mapping[str, Any], path: Path) -> Mean:
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What the experiment trained with, and what it reached."""
+
+    test_accuracy: Mean
+    seed: int
+    num_epochs: int
+    batch_size: int
+    augment: Augment
+    clip_norm: float
+    precision: str
+    signals: str
+    run_time_budget_s: float | None
+    data_sha256: str
+    options: dict[str, str | int | float]
+
+
+def _published(best: BestSchedule, path: Path) -> _Published:
+    own = best.provenance
     try:
         told = own["test_accuracy"]
-        return Mean(float(told["mean"]), told.get("low"), told.get("high"), int(told["n"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no test accuracy was published in it: {error!r}") from error
+        low, high = told.get("low"), told.get("high")
+        budget = own.get("run_time_budget_s")
+        found = _Published(
+            test_accuracy=Mean(
+                float(told["mean"]),
+                None if low is None else float(low),
+                None if high is None else float(high),
+                int(told["n"]),
+            ),
+            seed=int(own["seed"]),
+            num_epochs=int(own["num_epochs"]),
+            batch_size=int(own["batch_size"]),
+            augment=own["augment"],
+            clip_norm=float(own["clip_norm"]),
+            precision=own["precision"],
+            signals="live" if own["signals"] == "replay" else own["signals"],
+            run_time_budget_s=None if budget is None else float(budget),
+            data_sha256=str(own["data_sha256"]),
+            options=dict(own["options"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: no result that can be verified: {error!r}") from error
+    if (
+        min(found.num_epochs, found.batch_size, found.test_accuracy.n) < 1
+        or found.precision not in ("fp32", "bf16")
+        or found.signals not in ("live", "steady")
+        or found.augment not in get_args(Augment)
+        or not found.clip_norm > 0
+    ):
+        raise InputError(f"{path}: no result that can be verified: {found}")
+    return found
 
 
 def _run_again(
-    best: BestSchedule, task: Task, data: Dataset, num_seeds: int, say: Callable[[str], None]
+    configuration: Configuration,
+    own: _Published,
+    task: Task,
+    data: Dataset,
+    num_seeds: int,
+    say: Callable[[str], None],
 ) -> list[float]:
     """Train on seeds that no stage of the experiment has; return the test accuracies."""
-    own = best.provenance
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     description = data.describe()
     material = Material(
@@ -141,12 +191,13 @@ def _run_again(
                 id=f"verify-{index}",
                 stage="final",
                 task=task.name,
-                configuration=best.configuration,
-                seed=int(own["seed"]) * SEEDS_PER_EXPERIMENT + FIRST_SEED["verify"] + index,
-                num_epochs=int(own["num_epochs"]),
-                precision=own["precision"],
-                signals=own["signals"] if own["signals"] != "replay" else "live",
+                configuration=configuration,
+                seed=own.seed * SEEDS_PER_EXPERIMENT + FIRST_SEED["verify"] + index,
+                num_epochs=own.num_epochs,
+                precision=own.precision,
+                signals=own.signals,
                 open_test=True,
+                time_budget_s=own.run_time_budget_s,
                 role="selected",
             )
             *_, last = train(run, material, lambda: Split.of(data.test, device))

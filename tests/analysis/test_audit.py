@@ -11,8 +11,15 @@ import pytest
 from tests.analysis.maker import TASK, Maker, epoch, honest, three
 from tune_adaptive import ledger
 from tune_adaptive.analysis import Analysis
-from tune_adaptive.analysis.audit import Check
-from tune_adaptive.runs import EpochResult, RunSpec
+from tune_adaptive.analysis.check import Check
+from tune_adaptive.errors import InputError
+from tune_adaptive.report import write_report
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec
+
+OPENED = "The test split is opened once by each run after the selection"
+ACCOUNTED = "Every launched run is accounted for"
+HORIZON = "Every schedule was given the full T to plan for"
+SELECTION = "What is compared is what selection chose"
 
 
 def failed(analysis: Analysis) -> list[Check]:
@@ -75,7 +82,9 @@ def test_a_difference_of_spends_within_one_first_rung_is_allowed(tmp_path: Path)
     assert rules(maker.analysis()) == []
 
 
-@pytest.mark.parametrize(("run", "seed"), [("search-step-0002", 200_003), ("select-best-step", 1)])
+@pytest.mark.parametrize(
+    ("run", "seed"), [("search-step-0002", 200_003), ("select-search-step-0004-1", 1)]
+)
 def test_an_overlapping_seed(tmp_path: Path, run: str, seed: int) -> None:
     maker = honest(tmp_path)
     change_runs(maker, run, lambda spec: replace(spec, seed=seed))
@@ -101,13 +110,13 @@ def test_the_test_split_opened_in_the_search(tmp_path: Path, how: str) -> None:
             "search-adaptive-0003",
             lambda e: replace(e, test_accuracy=0.9) if e.ended else e,
         )
-    assert rules(maker.analysis()) == ["The test split is opened once by each final run"]
+    assert rules(maker.analysis()) == [OPENED]
 
 
 def test_the_test_split_opened_twice(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     change_epochs(maker, "final-adaptive-3", lambda e: replace(e, test_accuracy=0.99))
-    assert rules(maker.analysis()) == ["The test split is opened once by each final run"]
+    assert rules(maker.analysis()) == [OPENED]
 
 
 @pytest.mark.parametrize("run_id", ["search-adaptive-0002", "final-adaptive-3"])
@@ -115,14 +124,93 @@ def test_a_dropped_diverged_run(tmp_path: Path, run_id: str) -> None:
     maker = honest(tmp_path)
     drop(maker, run_id)
     analysis = maker.analysis()
-    assert "Every launched run is accounted for" in rules(analysis)
+    assert ACCOUNTED in rules(analysis)
     assert analysis.breaches
+
+
+def test_the_last_trials_dropped(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    maker.num_told = sum(isinstance(event, ledger.RunStarted) for event in maker.events)
+    for schedule in maker.schedules:
+        drop(maker, f"search-{schedule}-0004")
+    [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
+    told = maker.num_told
+    assert f"{told} runs were started before the end, not {told - 2}" in found.finding
+
+
+@pytest.mark.parametrize("how", ["withheld", "failed", "same seed"])
+def test_bad_final_runs_are_not_left_out(tmp_path: Path, how: str) -> None:
+    maker = honest(tmp_path)
+    for seed in (2, 5):
+        run_id = f"final-adaptive-{seed}"
+        if how == "same seed":
+            change_runs(maker, run_id, lambda spec: replace(spec, seed=200_000))
+            continue
+        change_epochs(maker, run_id, lambda e: replace(e, test_accuracy=None))
+        maker.events = [
+            event
+            for event in maker.events
+            if not (isinstance(event, ledger.TestOpened) and event.run_id == run_id)
+        ]
+        if how == "failed":
+            maker.events = [
+                replace(event, status="failed")
+                if isinstance(event, ledger.RunEnded) and event.run_id == run_id
+                else event
+                for event in maker.events
+            ]
+    analysis = maker.analysis()
+    assert ACCOUNTED in rules(analysis)
+    assert (OPENED in rules(analysis)) == (how == "withheld")
+
+
+def test_final_runs_of_another_configuration(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+
+    def other(spec: RunSpec) -> RunSpec:
+        recipe = replace(spec.configuration.recipe, lr=0.02)
+        return replace(spec, configuration=replace(spec.configuration, recipe=recipe))
+
+    change_runs(maker, "final-adaptive-3", other)
+    assert rules(maker.analysis()) == [SELECTION]
+
+
+@pytest.mark.parametrize("how", ["more re-runs", "fewer", "value", "twice", "worse"])
+def test_a_selection_that_was_not_the_planned_one(tmp_path: Path, how: str) -> None:
+    maker = honest(tmp_path)
+    [place] = [
+        n
+        for n, e in enumerate(maker.events)
+        if isinstance(e, ledger.Selected) and e.configuration.schedule == "step"
+    ]
+    event = maker.events[place]
+    assert isinstance(event, ledger.Selected)
+    if how == "more re-runs":
+        for trial in (1, 2):
+            maker.run(f"select-search-step-{trial:04d}-0", "step", three(0.9), 100_000)
+    elif how == "fewer":
+        drop(maker, "select-search-step-0004-1")
+    elif how == "value":
+        maker.events[place] = replace(event, val_accuracy=0.99)
+    elif how == "twice":
+        maker.events.append(event)
+    else:
+        maker.events[place] = replace(event, trial_id="search-step-0003", val_accuracy=0.84)
+    assert rules(maker.analysis()) == [SELECTION]
+
+
+def test_a_run_that_began_anew_without_an_interruption(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    maker.events.insert(3, ledger.RunResumed("search-adaptive-0000", 0.0))
+    analysis = maker.analysis()
+    assert "The ledger is whole" in rules(analysis)
+    assert "begins anew without an interruption" in failed(analysis)[0].finding
 
 
 def test_a_lost_run_is_told(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     maker.events.remove(next(e for e in maker.events if isinstance(e, ledger.RunEnded)))
-    [check] = failed(maker.analysis())
+    [check] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
     assert "1 lost: search-adaptive-0000" in check.finding
 
 
@@ -130,22 +218,56 @@ def test_an_edited_plan_makes_it_exploratory(tmp_path: Path) -> None:
     folder = honest(tmp_path).write()
     assert Analysis(folder).history.exploratory is None
     plan = folder / "plan.toml"
-    plan.write_text(plan.read_text().replace("num_select_seeds = 2", "num_select_seeds = 3"))
+    plan.write_text(plan.read_text().replace("num_cpus = 2", "num_cpus = 3"))
     analysis = Analysis(folder)
     assert rules(analysis) == ["The plan is the one the experiment began with"]
     assert analysis.history.exploratory == "plan.toml was edited after the experiment began"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"tiny/linear"', '"tiny/other"'), ('schedules = [\n    "adaptive",', "schedules = [")],
+)
+def test_an_edited_plan_is_reported_on_whatever_was_edited(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    folder = honest(tmp_path).write()
+    plan = folder / "plan.toml"
+    assert old in plan.read_text()
+    plan.write_text(plan.read_text().replace(old, new))
+    analysis = Analysis(folder)
+    write_report(analysis)
+    assert analysis.history.exploratory
+    assert any("is of no arm of the plan" in damage for damage in analysis.history.damage)
+    assert "exploratory" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("schedules = [\n", 'schedules = [\n    "cosine",\n', "has no space for cosine"),
+        ("num_classes = 2", "num_classes = 0", "a size that cannot be"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    folder = honest(tmp_path).write()
+    plan = folder / "plan.toml"
+    assert old in plan.read_text()
+    plan.write_text(plan.read_text().replace(old, new))
+    with pytest.raises(InputError, match=message):
+        Analysis(folder)
+
+
 def test_a_run_planned_for_half_the_horizon(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     change_runs(maker, "final-step-2", lambda spec: replace(spec, num_epochs=2))
-    assert rules(maker.analysis()) == ["Every schedule plans for the full T"]
+    assert rules(maker.analysis()) == [HORIZON]
 
 
 def test_a_schedule_that_plans_for_half_the_steps(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     change_epochs(maker, "search-step-0001", lambda e: replace(e, planned_steps=10))
-    assert rules(maker.analysis()) == ["Every schedule plans for the full T"]
+    assert rules(maker.analysis()) == [HORIZON]
 
 
 def test_a_witness_that_was_stopped(tmp_path: Path) -> None:
@@ -167,7 +289,7 @@ def test_a_first_rung_that_ranks_otherwise_is_flagged(tmp_path: Path) -> None:
         lambda e: replace(e, val_accuracy=1 - e.val_accuracy) if e.epoch == 1 else e,
     )
     analysis = maker.analysis()
-    assert rules(analysis) == ["First rung and end rank the witnesses alike (Spearman >= 0.6)"]
+    assert rules(analysis) == ["First rung and end rank full runs alike (Spearman >= 0.6)"]
     assert analysis.breaches == [], "it is advice"
 
 
@@ -185,11 +307,17 @@ def test_many_diverged_trials_are_flagged(tmp_path: Path) -> None:
 
 def test_a_value_next_to_its_bound_is_flagged(tmp_path: Path) -> None:
     maker = honest(tmp_path)
-    for index, event in enumerate(maker.events):
-        if isinstance(event, ledger.Selected):
-            recipe = replace(event.configuration.recipe, lr=0.09)
-            near = replace(event.configuration, recipe=recipe)
-            maker.events[index] = replace(event, configuration=near)
+
+    def near(configuration: Configuration) -> Configuration:
+        return replace(configuration, recipe=replace(configuration.recipe, lr=0.09))
+
+    change_runs(maker, "", lambda spec: replace(spec, configuration=near(spec.configuration)))
+    maker.events = [
+        replace(event, configuration=near(event.configuration))
+        if isinstance(event, ledger.Selected)
+        else event
+        for event in maker.events
+    ]
     analysis = maker.analysis()
     assert rules(analysis) == ["No selected value lies within 5% of a bound"]
     assert "lr = 0.09 is next to its highest" in failed(analysis)[0].finding

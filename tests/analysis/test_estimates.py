@@ -1,6 +1,7 @@
 """Estimates, intervals and verdicts, on ledgers made for the purpose."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,8 @@ def test_the_four_words(tmp_path: Path, shift: float, wiggle: float, word: str) 
     verdict = compared(tmp_path, ours, BASE).verdicts[TASK]
     assert verdict.word == word
     assert word in verdict.sentence
-    assert verdict.margin == pytest.approx(np.std(BASE, ddof=1))
+    shrunk = math.sqrt(7 / stats.chi2.ppf(0.8, 7))
+    assert verdict.margin == pytest.approx(shrunk * np.std(BASE, ddof=1))
 
 
 def test_too_few_seeds_decide_nothing_however_large_the_difference(tmp_path: Path) -> None:
@@ -152,8 +154,21 @@ def test_a_diverged_run_leaves_every_number_finite_and_is_censored(tmp_path: Pat
 
 def test_a_diverged_baseline_does_not_widen_the_margin(tmp_path: Path) -> None:
     verdict = diverging(tmp_path, "step").verdicts[TASK]
-    assert verdict.margin == pytest.approx(np.std(BASE[:7], ddof=1))
+    shrunk = math.sqrt(6 / stats.chi2.ppf(0.8, 6))
+    assert verdict.margin == pytest.approx(shrunk * np.std(BASE[:7], ddof=1))
     assert verdict.word != "equivalent"
+
+
+def test_a_baseline_that_always_diverges_is_beaten(tmp_path: Path) -> None:
+    maker = Maker(tmp_path)
+    for schedule in maker.schedules:
+        maker.select(schedule, 0.9)
+    maker.final("adaptive", BASE)
+    for seed in range(8):
+        gone = replace(epoch(1, 0.1), ended=True)
+        maker.run(f"final-step-{seed}", "step", [gone], 200_000 + seed, status="diverged")
+    verdict = maker.analysis().verdicts[TASK]
+    assert (verdict.word, verdict.margin) == ("better", 0.002)
 
 
 def test_a_failed_final_is_censored_and_counted(tmp_path: Path) -> None:

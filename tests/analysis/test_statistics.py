@@ -19,12 +19,14 @@ from tune_adaptive.analysis.stats import (
     _tost_p,
     compare,
     detectable_sd,
+    equivalence_margin,
     judge,
     mean_interval,
     ratio_interval,
     sign_flip_p,
     superiority,
 )
+from tune_adaptive.analysis.targets import TimeToTarget, time_saved
 
 SLEEP = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
 """Student (1908): hours of sleep gained, one drug minus another."""
@@ -116,6 +118,42 @@ def test_the_interval_of_superiority_covers(n: int, shift: float, shared: float)
     assert 0.93 <= np.mean(hits) <= 0.97, np.mean(hits)
 
 
+@pytest.mark.parametrize("n", [6, 10])
+def test_the_interval_of_the_time_to_target_covers(n: int) -> None:
+    """Times are crossings of a target, rounded up to whole epochs and censored at T = 20."""
+    rng = np.random.default_rng(0)
+
+    def reached(middle: float, noise: np.ndarray) -> np.ndarray:
+        return np.minimum(np.ceil(middle + 3 * noise), 20)
+
+    def told(epochs: np.ndarray) -> TimeToTarget:
+        hits = {seed: int(epoch) for seed, epoch in enumerate(epochs)}
+        return TimeToTarget(mean_interval(list(epochs)), None, n, n, hits)
+
+    truth = [reached(middle, rng.normal(size=10**6)).mean() for middle in (10, 12)]
+    covered: list[list[bool]] = [[], []]
+    for a, b in rng.normal(size=(2000, 2, n)):
+        ours, theirs = told(reached(10, a)), told(reached(12, b))
+        saved = time_saved("step", ours, theirs, 20)
+        assert saved is not None
+        covered[0].append(covers(ours.epochs, truth[0]))
+        covered[1].append(covers(saved.difference, truth[0] - truth[1]))
+    assert all(0.93 <= np.mean(own) <= 0.97 for own in covered), list(map(np.mean, covered))
+
+
+@pytest.mark.parametrize("n", [8, 10])
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.9])
+def test_a_difference_of_one_seed_sd_seldom_passes_for_equivalent(n: int, shared: float) -> None:
+    rng = np.random.default_rng(0)
+    seed = math.sqrt(shared) * rng.normal(0, 0.01, (2000, n))
+    ours, theirs = seed + math.sqrt(1 - shared) * rng.normal(0, 0.01, (2, 2000, n))
+    wrong = [
+        _tost_p(tuple(a + 0.01 - b), equivalence_margin(list(b))) < ALPHA
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    assert np.mean(wrong) <= 0.055  # 5%, and two standard errors of 2,000 draws at that
+
+
 def synthetic(
     rng: np.random.Generator, n: int, num_baselines: int, shift: float = 0.0
 ) -> str | None:
@@ -127,7 +165,7 @@ def synthetic(
     record = f"b{rng.integers(num_baselines)}"  # chosen on validation: blind to the test split
     comparisons = compare(ours, baselines, record)
     [of_record] = [each for each in comparisons if each.of_record]
-    return judge("task", of_record, num_baselines, float(np.std(arms[1], ddof=1))).word
+    return judge("task", of_record, num_baselines, equivalence_margin(list(arms[1]))).word
 
 
 @pytest.mark.usefixtures("frozen_heap")

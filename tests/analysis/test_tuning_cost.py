@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from tests.analysis.maker import MIDDLE, TASK, Maker, honest, three
 from tune_adaptive import ledger
@@ -41,20 +42,56 @@ def curve(*witnesses: float) -> CostCurve:
 
 @pytest.mark.parametrize(
     ("untuned", "runs"),
-    [([0.70, 0.70], 1), ([0.795, 0.805], 2), ([0.90, 0.90], None)],
+    [([0.70, 0.70], 1), ([0.745, 0.755], 4 / 3), ([0.85, 0.85], 4), ([0.90, 0.90], None)],
 )
-def test_runs_needed(untuned: list[float], runs: int | None) -> None:
-    found = runs_needed(curve(0.70, 0.75, 0.80, 0.85), untuned)  # mean 0.775, of two 0.8166
+def test_runs_needed(untuned: list[float], runs: float | None) -> None:
+    found = runs_needed(curve(0.70, 0.75, 0.80, 0.85), untuned)
     assert found.runs == runs
     assert ("needs more than 4" in found.sentence) == (runs is None)
-    low, high = found.low or 5, found.high or 5
-    assert low <= (runs or 5) <= high
+    assert found.low is not None
+    assert 1 <= found.low <= (runs or 5)
+    assert found.high is None or found.high >= (runs or 5)
 
 
-def test_too_few_witnesses_tell_nothing() -> None:
-    found = runs_needed(curve(0.7, 0.8), [0.75])
-    assert found.runs is None
-    assert "unknown" in found.sentence
+def test_ties_are_as_good() -> None:
+    assert runs_needed(curve(0.83, 0.83, 0.83), [0.83, 0.83]).runs == 1
+
+
+@pytest.mark.parametrize("num", [2, 3, 6, 20])
+@pytest.mark.parametrize("share", [0.7, 0.3, 0.1])
+def test_its_interval_covers_at_least_what_it_says(num: int, share: float) -> None:
+    """Exact and of a count, so it cannot be exactly 95%: it must not be less."""
+    rng = np.random.default_rng(0)
+    goal = stats.norm.isf(share)  # witnesses are standard normal
+    hits = []
+    for _ in range(1000):
+        untuned = list(rng.normal(goal, 0.3, 8))
+        found = runs_needed(curve(*rng.normal(size=num)), untuned)
+        assert found.low is not None
+        hits.append(found.low <= 1 / share and (found.high is None or 1 / share <= found.high))
+    assert np.mean(hits) >= 0.95
+
+
+def test_without_witnesses_nothing_is_told() -> None:
+    for found in (runs_needed(curve(), [0.75, 0.75]), runs_needed(curve(0.7, 0.8), [0.75])):
+        assert found.runs is None
+        assert "unknown" in found.sentence
+
+
+def test_what_diverged_counts_as_chance_on_both_sides(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    for schedule in maker.schedules:
+        for run_id in (f"final-{schedule}-3", f"search-{schedule}-0002"):
+            maker.events = [
+                replace(event, status="diverged")
+                if isinstance(event, ledger.RunEnded) and event.run_id == run_id
+                else event
+                for event in maker.events
+            ]
+    for each in maker.analysis().cost_curves[TASK]:
+        assert min(each.witnesses) == 0.5
+        assert each.untuned is not None
+        assert each.untuned.mean == pytest.approx((7 * 0.9 + 0.5) / 8)
 
 
 def test_a_default_that_was_selected_is_not_run_twice(tmp_path: Path) -> None:
@@ -80,7 +117,9 @@ def test_the_curve_counts_what_was_spent(tmp_path: Path) -> None:
     assert step.epochs == (3.0, 6.0, 9.0, 12.0)
     assert step.accuracy[0] == pytest.approx(np.mean([0.70, 0.72, 0.84, 0.86]))
     assert step.accuracy[-1] == 0.86
-    assert adaptive.tuned_epochs == 5 * 3 + 3  # five trials and one re-run
+    assert (
+        adaptive.tuned_epochs == 5 * 3 + 4 * 3
+    )  # five trials; two candidates, one of them the defaults, twice
 
 
 def reached(*hits: int | None) -> TimeToTarget:
@@ -122,11 +161,31 @@ def two_tasks(folder: Path) -> Maker:
 
 def test_over_two_tasks_errors_are_normalised_and_nothing_is_claimed(tmp_path: Path) -> None:
     adaptive, step = two_tasks(tmp_path).analysis().across
-    assert (adaptive.iqm, step.iqm) == pytest.approx((0.5, 1.0))
+    assert (adaptive.iqm.mean, step.iqm.mean) == pytest.approx((0.5, 1.0))
+    assert (adaptive.iqm.n, adaptive.iqm.low) == (4, pytest.approx(0.5))
     assert (adaptive.mean_rank.mean, step.mean_rank.mean) == (1.0, 2.0)
     assert (adaptive.profile(0.6), step.profile(0.6)) == (1.0, 0.0)
-    assert "no general claim" in claim(9)
-    assert "no general claim" not in claim(10)
+    many = [f"task-{number}" for number in range(10)]
+    assert claim(many, many) == "10 tasks."
+    assert claim(many, many[:9]).startswith(
+        "9 tasks (no baseline ended well on task-9): no general"
+    )
+
+
+def test_a_schedule_that_never_ended_well_counts_as_chance(tmp_path: Path) -> None:
+    maker = two_tasks(tmp_path)
+    maker.events = [
+        event
+        for event in maker.events
+        if not (
+            isinstance(event, ledger.RunStarted)
+            and event.run.task == TASK
+            and event.run.configuration.schedule == "adaptive"
+        )
+    ]
+    adaptive = maker.analysis().across[0]
+    assert adaptive.errors[0] == pytest.approx(0.5 / 0.2)
+    assert adaptive.mean_rank.mean == 1.5
 
 
 def test_what_decides_is_important(tmp_path: Path) -> None:

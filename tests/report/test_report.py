@@ -129,6 +129,8 @@ def test_hostile_names_are_escaped(finished: Path, tmp_path: Path) -> None:
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+    for line in (folder / "report.md").read_text(encoding="utf-8").splitlines():
+        assert "<script>" not in line or line.startswith("    "), "but in a block of code"
     assert "exploratory" in page, "the plan was edited"
 
 
@@ -199,7 +201,9 @@ def test_several_experiments_are_compared_on_one_page(finished: Path, tmp_path: 
     [
         (('name = "small"', 'name = "small" # '), "given twice"),
         (("num_epochs = 2", "num_epochs = 3"), "another T in each"),
-        (('"step",', '"cosine",'), None),
+        (("budget = 2.0", "budget = 9.0"), "another search budget in each"),
+        (('augment = "none"', 'augment = "shift"'), "another augmentation in each"),
+        (('"step",', ""), None),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -37,7 +37,7 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         precision="fp32",
         epoch_s=0.1,
         loaded_epoch_s=0.1,
-        spaces={},
+        spaces={"step": {"lr": {"type": "float", "low": 1e-4, "high": 1e-2, "default": 1e-3}}},
         space_sha256={},
     )
     return Plan(

@@ -1,13 +1,15 @@
 """Over all tasks of an experiment: normalised errors, ranks, profiles. No claim from a few."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from tune_adaptive.analysis.history import History
-from tune_adaptive.analysis.stats import Mean, mean_interval
+from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
 
+NUM_RESAMPLES = 2000
 MIN_TASKS = 10
 """Fewest tasks from which anything is claimed in general."""
 
@@ -19,14 +21,15 @@ class AcrossTasks:
     Attributes:
         schedule: Its name.
         errors: Test error over the mean error of the task's baseline of record, one a run.
-        iqm: Interquartile mean of ``errors`` (Agarwal et al., NeurIPS 2021).
+        iqm: Interquartile mean of ``errors`` with its 95% interval by the stratified bootstrap,
+            runs drawn anew within each task (Agarwal et al., NeurIPS 2021): of these tasks.
         mean_error: Mean over the tasks of their mean normalised error, with its t interval.
         mean_rank: Mean over the tasks of its rank by mean test accuracy, 1 the best.
     """
 
     schedule: str
     errors: tuple[float, ...]
-    iqm: float
+    iqm: Mean
     mean_error: Mean
     mean_rank: Mean
 
@@ -35,21 +38,27 @@ class AcrossTasks:
         return float(np.mean(np.asarray(self.errors) <= tau))
 
 
-def across_tasks(history: History) -> list[AcrossTasks]:
-    """Return every schedule's row; empty with fewer than two tasks to go over."""
+def across_tasks(history: History, tasks: Sequence[str]) -> list[AcrossTasks]:
+    """Return every schedule's row; empty with fewer than two tasks to go over.
+
+    A schedule without final runs on a task, because none of its trials ended well, counts there
+    as chance.
+
+    Args:
+        history: The experiment.
+        tasks: Those with a baseline of record.
+    """
     by_task: list[dict[str, np.ndarray]] = []
-    for task in history.plan.tasks:
-        record = history.baseline_of_record(task.name)
+    for task in tasks:
         errors = {
             schedule: 1
             - np.array(
-                list(history.test_accuracies(history.final_runs(task.name, schedule)).values())
+                list(history.test_accuracies(history.final_runs(task, schedule)).values())
+                or [history.chance(task)]
             )
             for schedule in history.plan.schedules
         }
-        if record is None or any(not len(own) for own in errors.values()):
-            continue
-        unit = errors[record].mean()
+        unit = errors[history.baseline_of_record(task) or ""].mean()
         if unit > 0:
             by_task.append({schedule: own / unit for schedule, own in errors.items()})
     if len(by_task) < 2:
@@ -60,7 +69,7 @@ def across_tasks(history: History) -> list[AcrossTasks]:
         AcrossTasks(
             schedule=schedule,
             errors=tuple(float(x) for task in by_task for x in task[schedule]),
-            iqm=float(stats.trim_mean(np.concatenate([t[schedule] for t in by_task]), 0.25)),
+            iqm=_iqm([task[schedule] for task in by_task]),
             mean_error=mean_interval([float(x) for x in means[:, column]]),
             mean_rank=mean_interval([float(x) for x in ranks[:, column]]),
         )
@@ -68,8 +77,20 @@ def across_tasks(history: History) -> list[AcrossTasks]:
     ]
 
 
-def claim(num_tasks: int) -> str:
-    """Say what the number of tasks allows."""
-    if num_tasks < MIN_TASKS:
-        return f"{num_tasks} tasks: no general claim is made from fewer than {MIN_TASKS}."
-    return f"{num_tasks} tasks."
+def _iqm(by_task: Sequence[np.ndarray]) -> Mean:
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([rng.choice(own, (NUM_RESAMPLES, len(own))) for own in by_task], axis=1)
+    low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), [ALPHA / 2, 1 - ALPHA / 2])
+    pooled = np.concatenate(by_task)
+    return Mean(float(stats.trim_mean(pooled, 0.25)), float(low), float(high), len(pooled))
+
+
+def claim(planned: Sequence[str], usable: Sequence[str]) -> str:
+    """Say what the tasks allow, and which could not be used."""
+    left_out = [task for task in planned if task not in usable]
+    told = f"{len(usable)} {'task' if len(usable) == 1 else 'tasks'}"
+    if left_out:
+        told += f" (no baseline ended well on {', '.join(left_out)})"
+    if len(usable) < MIN_TASKS:
+        return f"{told}: no general claim is made from fewer than {MIN_TASKS}."
+    return f"{told}."

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from tune_adaptive.analysis.across import AcrossTasks, across_tasks
-from tune_adaptive.analysis.audit import MAX_DRIFT, Check, audit, breaches, canary_drift
+from tune_adaptive.analysis.audit import MAX_DRIFT, audit, breaches, canary_drift
+from tune_adaptive.analysis.check import Check
 from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.analysis.stats import (
-    MIN_EQUIVALENCE_MARGIN,
     STUDIED,
     Comparison,
     Mean,
     Verdict,
     compare,
+    equivalence_margin,
     judge,
     mean_interval,
 )
@@ -36,7 +37,6 @@ from tune_adaptive.analysis.tuning_cost import (
     CostCurve,
     RunsNeeded,
     cost_curve,
-    rerun_accuracies,
     runs_needed,
 )
 from tune_adaptive.runs import Configuration, Stage
@@ -204,10 +204,7 @@ class Analysis:
         """By task, the tuned runs that each baseline needs to reach untuned adaptive."""
         found = {}
         for task, curves in self.cost_curves.items():
-            default = self.history.default_trial(task, STUDIED)
-            untuned = (
-                rerun_accuracies(self.history, task, STUDIED, default.spec.id) if default else []
-            )
+            untuned = self.history.val_accuracies(self.history.default_runs(task, STUDIED))
             found[task] = [
                 runs_needed(curve, untuned)
                 for curve in curves
@@ -240,7 +237,12 @@ class Analysis:
     @cached_property
     def across(self) -> list[AcrossTasks]:
         """Every schedule over all tasks; empty with fewer than two."""
-        return across_tasks(self.history)
+        return across_tasks(self.history, self.usable_tasks)
+
+    @cached_property
+    def usable_tasks(self) -> list[str]:
+        """The tasks on which schedules can be compared: those with a baseline of record."""
+        return [t.name for t in self.plan.tasks if self.history.baseline_of_record(t.name)]
 
     @property
     def busy(self) -> tuple[float, float] | None:
@@ -292,9 +294,7 @@ class Analysis:
             for run in self.history.final_runs(task, record.baseline)
             if run.last is not None and run.last.test_accuracy is not None
         ]
-        margin = None
-        if len(theirs) > 1:
-            margin = max(MIN_EQUIVALENCE_MARGIN, float(np.std(theirs, ddof=1)))
+        margin = equivalence_margin(theirs)
         return judge(task, record, len(self.plan.schedules) - 1, margin)
 
     def _arm(self, task: str, schedule: str) -> ArmResult:

@@ -1,7 +1,7 @@
 """What happened, read back: the plan, the ledger's rows and the runs they tell of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Run:
     epochs: tuple[EpochResult, ...]
     status: str  # a Status, or "lost": no end was recorded
     message: str
-    num_resumed: int = 0
+    void_epochs: float = 0.0  # epoch-equivalents that interruptions threw away
 
     @property
     def last(self) -> EpochResult | None:
@@ -50,11 +50,12 @@ class History:
         self.plan = Plan.read(folder / "plan.toml")
         self.plan_sha256 = hash_file(folder / "plan.toml")
         self.events = ledger.read(folder / "ledger.jsonl")
-        self.runs, self.damage = _runs(self.events)
+        self.runs, self.damage = _runs(self.events, self.plan)
         self.selected = {
-            (event.task, event.configuration.schedule): event
+            arm: event
             for event in self.events
             if isinstance(event, ledger.Selected)
+            and (arm := (event.task, event.configuration.schedule)) in self.plan.arms
         }
 
     @cached_property
@@ -119,52 +120,67 @@ class History:
         }
         return max(baselines, key=lambda name: baselines[name]) if baselines else None
 
+    def chance(self, task: str) -> float:
+        """Return the accuracy of guessing, 1/K."""
+        return 1 / self.task(task).complexity.num_classes
+
+    def val_accuracies(self, runs: Sequence[Run]) -> list[float]:
+        """Return what runs reached on the validation split; chance where one did not end well."""
+        return [
+            run.last.val_accuracy
+            if run.status == "completed" and run.last is not None
+            else self.chance(run.spec.task)
+            for run in runs
+        ]
+
     def test_accuracies(self, runs: Sequence[Run]) -> dict[int, float]:
         """Return by seed what runs reached on the test split; a diverged one is at chance, 1/K."""
         accuracies = {}
         for run in runs:
             if run.status == "diverged":
-                accuracies[run.spec.seed] = 1 / self.task(run.spec.task).complexity.num_classes
+                accuracies[run.spec.seed] = self.chance(run.spec.task)
             elif run.last is not None and run.last.test_accuracy is not None:
                 accuracies[run.spec.seed] = run.last.test_accuracy
         return accuracies
 
 
-def _runs(events: Sequence[ledger.Event]) -> tuple[list[Run], list[str]]:
+def _runs(events: Sequence[ledger.Event], plan: Plan) -> tuple[list[Run], list[str]]:
     """Return the runs, and what of the ledger could not be used."""
-    started: dict[str, ledger.RunStarted] = {}
-    resumed: dict[str, list[float]] = {}
-    epochs: dict[str, list[EpochResult]] = {}
-    ended: dict[str, ledger.RunEnded] = {}
+    tasks = {task.name for task in plan.tasks}
+    runs: dict[str, Run] = {}
+    sessions: dict[str, int] = {}  # in which each run was started last
     damage = []
+    session = 0
     for event in events:
-        if isinstance(event, ledger.Damaged):
+        if isinstance(event, ledger.Opened):
+            session += 1
+        elif isinstance(event, ledger.Damaged):
             damage.append(f"line {event.line} {event.reason}")
         elif isinstance(event, ledger.RunStarted):
-            if event.run.id in started:
-                raise InputError(f"the ledger starts run {event.run.id} twice")
-            started[event.run.id] = event
-            epochs[event.run.id], resumed[event.run.id] = [], []
+            spec = event.run
+            if spec.id in runs:
+                raise InputError(f"the ledger starts run {spec.id} twice")
+            if spec.task not in tasks or (
+                spec.arm[1] not in plan.schedules and spec.role != "canary"
+            ):
+                damage.append(f"run {spec.id} is of no arm of the plan")
+                continue
+            runs[spec.id] = Run(spec, event.at, None, (), "lost", "")
+            sessions[spec.id] = session
         elif isinstance(event, ledger.RunResumed | ledger.EpochDone | ledger.RunEnded):
-            if event.run_id not in started:
+            run = runs.get(event.run_id)
+            if run is None:
                 damage.append(f"a row tells of run {event.run_id}, whose start is not there")
-            elif isinstance(event, ledger.RunResumed):
-                epochs[event.run_id] = []
-                resumed[event.run_id].append(event.at)
             elif isinstance(event, ledger.EpochDone):
-                epochs[event.run_id].append(event.result)
+                runs[event.run_id] = replace(run, epochs=(*run.epochs, event.result))
+            elif isinstance(event, ledger.RunEnded):
+                runs[event.run_id] = replace(
+                    run, ended_at=event.at, status=event.status, message=event.message
+                )
+            elif run.ended_at is not None or sessions[event.run_id] == session:
+                damage.append(f"run {event.run_id} begins anew without an interruption")
             else:
-                ended[event.run_id] = event
-    runs = [
-        Run(
-            spec=start.run,
-            started_at=[start.at, *resumed[run_id]][-1],
-            ended_at=ended[run_id].at if run_id in ended else None,
-            epochs=tuple(epochs[run_id]),
-            status=ended[run_id].status if run_id in ended else "lost",
-            message=ended[run_id].message if run_id in ended else "",
-            num_resumed=len(resumed[run_id]),
-        )
-        for run_id, start in started.items()
-    ]
-    return runs, damage
+                void = run.void_epochs + run.epoch_equivalents
+                runs[event.run_id] = replace(run, started_at=event.at, epochs=(), void_epochs=void)
+                sessions[event.run_id] = session
+    return list(runs.values()), list(dict.fromkeys(damage))

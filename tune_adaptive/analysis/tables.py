@@ -1,11 +1,14 @@
 """Every run and every epoch as data frames."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
 from tune_adaptive.analysis.history import History, Run
+from tune_adaptive.runs import EpochResult
+
+EPOCH_COLUMNS = [field.name for field in fields(EpochResult)]
 
 
 def tables(history: History) -> dict[str, pd.DataFrame]:
@@ -14,7 +17,7 @@ def tables(history: History) -> dict[str, pd.DataFrame]:
     epochs = [
         {"run_id": run.spec.id, "task": run.spec.task, "schedule": run.spec.arm[1]}
         | {"stage": run.spec.stage, "role": run.spec.role, "seed": run.spec.seed}
-        | {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(epoch).items()}
+        | {name: getattr(epoch, name) for name in EPOCH_COLUMNS}
         for run in history.runs
         for epoch in run.epochs
     ]

@@ -2,11 +2,12 @@
 
 e* is the median validation error over the selection re-runs of the baseline of record. A
 hit is confirmed by the next evaluation. Misses, diverged and failed runs are censored at T:
-the mean of what is left is the restricted mean time (Royston and Parmar, 2013).
+the mean of what is left is the restricted mean time (Royston and Parmar, 2013). Hits are whole
+epochs: where all fall in one, their spread is unknown rather than zero, and no interval is given.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,12 +79,12 @@ def time_to_target(runs: Sequence[Run], target_error: float) -> TimeToTarget | N
         hits[run.spec.seed] = hit
         epochs.append(float(run.spec.num_epochs if hit is None else hit))
         if hit is not None:
-            seconds.append(sum(epoch.train_s for epoch in run.epochs[:hit]))
+            seconds.append(sum(epoch.train_s for epoch in run.epochs if epoch.epoch <= hit))
         elif epoch_s is not None:
             seconds.append(run.spec.num_epochs * epoch_s)
     return TimeToTarget(
-        epochs=mean_interval(epochs),
-        seconds=mean_interval(seconds) if len(seconds) == len(runs) else None,
+        epochs=_interval(epochs),
+        seconds=_interval(seconds) if len(seconds) == len(runs) else None,
         num_hits=sum(hit is not None for hit in hits.values()),
         num_runs=len(runs),
         hit_epochs=hits,
@@ -98,16 +99,23 @@ def time_saved(
     if not seeds:
         return None
     a, b = ([float(each.hit_epochs[seed] or horizon) for seed in seeds] for each in (ours, theirs))
-    difference = mean_interval([x - y for x, y in zip(a, b, strict=True)])
-    return TimeSaved(baseline, difference, ratio_interval(a, b))
+    difference = _interval([x - y for x, y in zip(a, b, strict=True)])
+    ratio = ratio_interval(a, b)
+    if ratio is not None and difference.low is None:
+        ratio = replace(ratio, low=None, high=None)
+    return TimeSaved(baseline, difference, ratio)
+
+
+def _interval(values: Sequence[float]) -> Mean:
+    found = mean_interval(values)
+    return replace(found, low=None, high=None) if len(set(values)) == 1 else found
 
 
 def _hit(run: Run, target_error: float) -> int | None:
     """Return the epoch of the first confirmed hit; one at the last epoch needs no confirmation."""
-    good = [1 - epoch.val_accuracy <= target_error for epoch in run.epochs]
-    if run.status != "completed":
-        good.append(False)  # what never came cannot confirm
-    for index, is_good in enumerate(good[: len(run.epochs)]):
-        if is_good and all(good[index + 1 : index + 2]):
-            return index + 1
+    good = {epoch.epoch: 1 - epoch.val_accuracy <= target_error for epoch in run.epochs}
+    last = max(good, default=0) if run.status == "completed" else None
+    for number, is_good in good.items():
+        if is_good and (number == last or good.get(number + 1, False)):
+            return number
     return None

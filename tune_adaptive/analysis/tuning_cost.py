@@ -1,23 +1,19 @@
 """What tuning costs: accuracy against all epochs spent, the search included.
 
-Witnesses are full runs drawn beforehand, so the best of k of them is what a random search of
-k runs gives, without bias (Dodge et al., "Show Your Work", EMNLP 2019). All accuracies here
-are of the validation split: the search never sees another. A witness is counted with the
-luck of its own seed, the defaults by their mean over fresh seeds: the comparison leans
-towards tuning.
+Witnesses are full runs drawn at random beforehand, so the best of k of them is what a random
+search of k runs gives, without bias (Dodge et al., "Show Your Work", EMNLP 2019). What the
+defaults and the selected configurations reach is told by their final runs, on seeds that
+nobody has searched or selected on. All accuracies here are of the validation split.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from scipy.stats import binomtest
 
 from tune_adaptive.analysis.history import History
 from tune_adaptive.analysis.stats import ALPHA, STUDIED, Mean, mean_interval
-
-NUM_RESAMPLES = 2000
-MIN_WITNESSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +26,9 @@ class CostCurve:
         accuracy: Expected validation accuracy of that best one.
         low: Its 10% quantile over which k of the m are drawn.
         high: Its 90% quantile.
-        witnesses: Validation accuracies of the witnesses.
-        untuned: The defaults, on the selection seeds; one run's cost.
-        tuned: The selected configuration, on the selection seeds.
+        witnesses: Validation accuracies of the witnesses; chance where one did not end well.
+        untuned: The defaults, on the final seeds; one run's cost.
+        tuned: The selected configuration, on the final seeds.
         tuned_epochs: What its search and selection cost.
     """
 
@@ -51,19 +47,22 @@ class CostCurve:
 class RunsNeeded:
     """How many tuned runs a baseline needs for what the untuned studied schedule reaches.
 
+    With q the share of the baseline's search space that is at least as good, a random search
+    takes 1 / q runs on average.
+
     Attributes:
         baseline: Its name.
-        runs: Fewest k whose expected best is as good; None: more than there are witnesses.
-        low: 2.5% quantile, resampling witnesses and seeds; None as above.
-        high: 97.5% quantile; None as above.
-        num_witnesses: m, the most that can be told.
+        runs: m / (number of m witnesses that were as good); None where none was.
+        low: Lower end of the interval of 1 / q.
+        high: Upper end; None where there is none.
+        num_witnesses: m.
         sentence: All this in words.
     """
 
     baseline: str
-    runs: int | None
-    low: int | None
-    high: int | None
+    runs: float | None
+    low: float | None
+    high: float | None
     num_witnesses: int
     sentence: str
 
@@ -71,13 +70,9 @@ class RunsNeeded:
 def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
     """Return an arm's curve and points."""
     horizon = history.task(task).num_epochs
-    chance = 1 / history.task(task).complexity.num_classes
-    witnesses = [
-        run.last.val_accuracy if run.status == "completed" and run.last is not None else chance
-        for run in history.of("search", task, schedule, "witness")
-    ]
-    selected = history.selected.get((task, schedule))
-    default = history.default_trial(task, schedule)
+    witnesses = history.val_accuracies(history.of("search", task, schedule, "witness"))
+    untuned = history.val_accuracies(history.default_runs(task, schedule))
+    tuned = history.val_accuracies(history.final_runs(task, schedule))
     searched = history.of("search", task, schedule) + history.of("select", task, schedule)
     ks = range(1, len(witnesses) + 1)
     return CostCurve(
@@ -87,8 +82,8 @@ def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
         low=tuple(best_quantile(witnesses, k, 0.1) for k in ks),
         high=tuple(best_quantile(witnesses, k, 0.9) for k in ks),
         witnesses=tuple(witnesses),
-        untuned=_reruns(history, task, schedule, default.spec.id if default else None),
-        tuned=_reruns(history, task, schedule, selected.trial_id if selected else None),
+        untuned=mean_interval(untuned) if untuned else None,
+        tuned=mean_interval(tuned) if tuned else None,
         tuned_epochs=sum(run.epoch_equivalents for run in searched),
     )
 
@@ -96,40 +91,44 @@ def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
 def runs_needed(curve: CostCurve, untuned: Sequence[float]) -> RunsNeeded:
     """Return the tuned runs that ``curve``'s schedule needs to reach the mean of ``untuned``.
 
+    The interval covers at least 95%: half of the 5% goes to the t interval of that mean, half
+    to the exact binomial one of q (Clopper and Pearson, 1934), each taken at its worse end.
+
     Args:
         curve: Of a baseline.
         untuned: Validation accuracies of the studied schedule's defaults, one a seed.
     """
-    values, num = np.asarray(curve.witnesses), len(curve.witnesses)
+    values, num = curve.witnesses, len(curve.witnesses)
     told = f"{STUDIED} with its defaults reaches what {curve.schedule}"
-    if num < MIN_WITNESSES or not untuned:
-        why = (
-            f"{num} of at least {MIN_WITNESSES} witnesses"
-            if untuned
-            else "no re-runs of its defaults"
-        )
+    if not num or len(untuned) < 2:
+        why = "no witnesses" if not num else "its defaults were not run on enough seeds"
         sentence = f"{told} needs an unknown number of tuned runs to reach: {why}."
         return RunsNeeded(curve.schedule, None, None, None, num, sentence)
-    rng = np.random.default_rng(0)
-    counts = sorted(
-        _fewest(rng.choice(values, num), float(np.mean(rng.choice(untuned, len(untuned)))))
-        for _ in range(NUM_RESAMPLES)
-    )
-    fewest = _fewest(values, float(np.mean(untuned)))
-    low = counts[math.floor(ALPHA / 2 * NUM_RESAMPLES)]
-    high = counts[math.ceil((1 - ALPHA / 2) * NUM_RESAMPLES) - 1]
-
-    def shown(count: int) -> str:
-        return f"more than {num}" if count > num else str(count)
-
-    def known(count: int) -> int | None:
-        return None if count > num else count
-
+    goal = mean_interval(untuned, 1 - ALPHA / 2)
+    assert goal.low is not None
+    assert goal.high is not None
+    as_good = _num_as_good(values, goal.mean)
+    runs = num / as_good if as_good else None
+    low = 1 / _share_interval(_num_as_good(values, goal.low), num)[1]
+    least = _share_interval(_num_as_good(values, goal.high), num)[0]
+    high = 1 / least if least > 0 else None
     sentence = (
-        f"{told} needs {shown(fewest)} tuned {'run' if fewest == 1 else 'runs'} to reach "
-        f"(95% interval {shown(low)} to {shown(high)}; {num} witnesses, {len(untuned)} seeds)."
+        f"{told} needs {f'more than {num}' if runs is None else f'{runs:.1f}'} tuned runs to "
+        f"reach, by random search and on average (at least 95%: {low:.1f} to "
+        f"{'any number' if high is None else f'{high:.1f}'}): {as_good} of its {num} witnesses "
+        f"were as good as {100 * goal.mean:.2f}%, the mean of {len(untuned)} seeds."
     )
-    return RunsNeeded(curve.schedule, known(fewest), known(low), known(high), num, sentence)
+    return RunsNeeded(curve.schedule, runs, low, high, num, sentence)
+
+
+def _num_as_good(values: Sequence[float], goal: float) -> int:
+    return sum(value >= goal - 1e-12 for value in values)
+
+
+def _share_interval(count: int, num: int) -> tuple[float, float]:
+    """Return the exact interval of a share, at half the error."""
+    interval = binomtest(count, num).proportion_ci(1 - ALPHA / 2, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def expected_best(values: Sequence[float], k: int) -> float:
@@ -153,27 +152,3 @@ def best_quantile(values: Sequence[float], k: int, quantile: float) -> float:
         for i, value in enumerate(ranked, start=1)
         if math.comb(i, k) / total >= quantile - 1e-12
     )
-
-
-def _fewest(values: np.ndarray, goal: float) -> int:
-    """Return the fewest runs whose expected best reaches ``goal``; m + 1 if none does."""
-    num = len(values)
-    return next((k for k in range(1, num + 1) if expected_best(list(values), k) >= goal), num + 1)
-
-
-def rerun_accuracies(history: History, task: str, schedule: str, trial_id: str) -> list[float]:
-    """Return the validation accuracies of a trial's selection re-runs."""
-    return [
-        run.last.val_accuracy
-        for run in history.of("select", task, schedule)
-        if run.spec.id.startswith(f"select-{trial_id}-")
-        and run.status == "completed"
-        and run.last is not None
-    ]
-
-
-def _reruns(history: History, task: str, schedule: str, trial_id: str | None) -> Mean | None:
-    if trial_id is None:
-        return None
-    found = rerun_accuracies(history, task, schedule, trial_id)
-    return mean_interval(found) if found else None

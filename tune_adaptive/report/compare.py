@@ -1,6 +1,6 @@
 """Several experiments on one page: what holds from one search to the next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,11 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
             ("data", [analysis.history.task(task).data_sha256[:12] for analysis in analyses]),
             ("batch size", [analysis.history.task(task).batch_size for analysis in analyses]),
             ("optimizer", [analysis.history.task(task).optimizer for analysis in analyses]),
+            ("augmentation", [analysis.history.task(task).augment for analysis in analyses]),
+            ("clip norm", [analysis.history.task(task).clip_norm for analysis in analyses]),
+            ("precision", [analysis.history.task(task).precision for analysis in analyses]),
+            ("model", [_told(analysis.history.task(task).notes) for analysis in analyses]),
+            ("search budget", [analysis.plan.budget for analysis in analyses]),
         ):
             if len(set(values)) > 1:
                 told = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
@@ -106,6 +111,11 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
     if not schedules or any(STUDIED not in each.plan.schedules for each in analyses):
         raise InputError(f"these experiments do not share {STUDIED} and a baseline")
     return [_shared(analyses, task, (STUDIED, *schedules)) for task in tasks]
+
+
+def _told(notes: Mapping[str, str | int | float]) -> str:
+    """Say what the notes tell of the model; where the data came from is no matter."""
+    return ", ".join(f"{k} {v}" for k, v in sorted(notes.items()) if k != "data") or "its own"
 
 
 def _shared(analyses: Sequence[Analysis], task: str, schedules: tuple[str, ...]) -> Shared:

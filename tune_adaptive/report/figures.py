@@ -307,6 +307,9 @@ def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
                     )
             parameter = next(each for each in own if each.name == name)
             axes.set(xlabel=name, xscale="log" if parameter.log else "linear")
+            bounds = (parameter.low, parameter.high)
+            axes.set_xticks(bounds, [f"{bound:g}" for bound in bounds])
+            axes.xaxis.set_minor_formatter(lambda x, _: "")
         for axes in flat[len(names) :]:
             axes.axis("off")
         flat[0].set(ylabel="val. accuracy [%]")
@@ -372,7 +375,7 @@ def _profile(analysis: Analysis) -> Iterator[Figure]:
                 label=each.schedule,
             )
         axes.set(xlabel="normalised error", ylabel="runs at or below it [%]")
-        told = "; ".join(f"{each.schedule} {each.iqm:.3f}" for each in analysis.across)
+        told = "; ".join(f"{each.schedule} {each.iqm.mean:.3f}" for each in analysis.across)
         alt = (
             "Performance profile: share of final runs over all tasks whose test error, divided "
             f"by that of the task's baseline of record, is at most x. Interquartile means: {told}."

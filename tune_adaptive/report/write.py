@@ -92,7 +92,8 @@ def render(name: str, **context: Any) -> str:
         "signed": _with_interval(1.0, 1, "+"),
         "pvalue": lambda p: "not measured" if p is None else f"{p:.4f}",
         "last_line": last_line,
-        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        "prose": _prose,
+        "cell": lambda text: _prose(text).replace("|", "\\|"),
     }
     return environment.get_template(f"{name}.j2").render(**context)
 
@@ -110,13 +111,18 @@ def _render_report(name: str, analysis: Analysis, figures: list[Figure]) -> str:
         drawn=drawn,
         studied=STUDIED,
         ratios=RATIOS,
-        claim=claim(len(analysis.plan.tasks)),
+        claim=claim([task.name for task in analysis.plan.tasks], analysis.usable_tasks),
         void=analysis.timing_void,
         failures=[run for run in analysis.runs if run.status in ("failed", "diverged", "lost")],
         counts=Counter((run.spec.stage, run.status) for run in analysis.runs),
         statuses=("completed", "stopped", "diverged", "failed", "lost"),
         marks={True: "holds", False: "broken", None: "cannot be said"},
     )
+
+
+def _prose(text: object) -> str:
+    """Keep a stranger's text from being markup in Markdown, which may hold HTML."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
 
 
 def _with_interval(

@@ -45,6 +45,7 @@ def adaptive(
     complexity_weight: float = 0.5,
     resource_weight: float = 0.5,
     hold: float = 0.1,
+    power: float = 1.0,
     min_lr_ratio: float = 0.0,
     max_lr_ratio: float = 100.0,
     feedback: bool = True,
@@ -60,6 +61,7 @@ def adaptive(
         complexity_weight: How much the dataset's complexity lengthens the hold, in [0, 1].
         resource_weight: 0 plans in steps, 1 in time.
         hold: Fraction of the budget held whatever the complexity, in [0, 0.9].
+        power: Exponent of the anneal, >= 0; 0 never anneals.
         min_lr_ratio: min_lr / base, in [0, 1].
         max_lr_ratio: The most that max_lr / base may be, >= 1; see
             :func:`~tune_adaptive.schedules.adaptive.highest_lr`.
@@ -76,6 +78,7 @@ def adaptive(
         complexity_weight=complexity_weight,
         resource_weight=resource_weight,
         hold=hold,
+        power=power,
         min_lr=[min_lr_ratio * base for base in bases],
         max_lr=[highest_lr(optimizer, base, max_lr_ratio) for base in bases],
         warmup_steps=horizon.warmup_steps,

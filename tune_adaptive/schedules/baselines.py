@@ -1,8 +1,9 @@
 """Builders of the baselines: torch's own classes wherever they exist, stepped per optimizer step.
 
-Warm-up is the recipe's and the same for every schedule: ``LinearLR`` from
-1/warmup_steps to 1, then the schedule over the steps that are left: t and T below
-count from the end of the warm-up. Only ``onecycle`` brings a rise of its own instead.
+Warm-up is the recipe's and the same for every schedule, to the bit: base * (t + 1) /
+warmup_steps (``LinearLR`` multiplies step by step, and rounds as often), then the schedule over
+the steps that are left: t and T below count from the end of the warm-up. Only ``onecycle``
+brings a rise of its own instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -307,7 +308,7 @@ def _one_base(optimizer: Optimizer) -> float:
 
 def _warmup(optimizer: Optimizer, horizon: Horizon) -> list[Phase]:
     def build(steps: int) -> LRScheduler:
-        return LinearLR(optimizer, start_factor=1 / steps, total_iters=max(1, steps - 1))
+        return LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / steps))
 
     return [(build, horizon.warmup_steps)]
 
