@@ -262,13 +262,17 @@ def _check(hint: Any) -> Callable[[Any], bool]:
     if get_origin(hint) is Literal:
         return lambda value: isinstance(value, str) and value in arguments
     if get_origin(hint) is tuple:
-        each = _check(arguments[0])
-        return lambda value: isinstance(value, tuple) and all(map(each, value))
+        each = _kinds(arguments[0])
+        return lambda value: isinstance(value, tuple) and each.issuperset(map(type, value))
     if get_origin(hint) is Mapping:
-        each = _check(arguments[1])
-        return lambda value: isinstance(value, dict) and all(map(each, value.values()))
-    if get_origin(hint) in (Union, UnionType):
-        options = [_check(argument) for argument in arguments]
-        return lambda value: any(option(value) for option in options)
-    kinds = (int, float) if hint is float else (hint,)
+        each = _kinds(arguments[1])
+        return lambda value: isinstance(value, dict) and each.issuperset(map(type, value.values()))
+    kinds = _kinds(hint)
     return lambda value: type(value) in kinds
+
+
+def _kinds(hint: Any) -> frozenset[type]:
+    """Return the types that a simple hint, or a union of them, allows."""
+    if get_origin(hint) in (Union, UnionType):
+        return frozenset().union(*map(_kinds, get_args(hint)))
+    return frozenset({int, float} if hint is float else {hint})

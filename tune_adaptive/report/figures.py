@@ -198,33 +198,35 @@ def _time_to_target(analysis: Analysis, task: str) -> Iterator[Figure]:
 def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
     """Validation accuracy with the realised learning rate beneath, in steps and in seconds."""
 
-    def seconds_at(run: Run) -> Callable[[float], float]:
+    def seconds_at(run: Run) -> Callable[[Sequence[float]], list[float]]:
         steps = [0.0, *(float(epoch.num_steps) for epoch in run.epochs)]
         seconds = np.concatenate([[0.0], np.cumsum([epoch.train_s for epoch in run.epochs])])
-        return lambda step: float(np.interp(step, steps, seconds))
+        return lambda at: list(np.interp(at, steps, seconds))
 
     with _canvas(2, 2, height=5.2) as (canvas, grid):
         described = []
         for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
-            for index, run in enumerate(analysis.history.final_runs(task, schedule)):
+            curves: list[list[float]] = [[] for _ in range(6)]  # runs parted by NaN: one line
+            for run in analysis.history.final_runs(task, schedule):
                 if not run.epochs:
                     continue
-                clock = seconds_at(run)
                 ends = [float(epoch.num_steps) for epoch in run.epochs]
                 accuracy = [100 * epoch.val_accuracy for epoch in run.epochs]
                 steps = [float(step) for epoch in run.epochs for step in epoch.lr_steps]
                 lrs = [lr for epoch in run.epochs for lr in epoch.lrs]
-                for column, scale in enumerate((float, clock)):
-                    look = {"color": style.colour, "linestyle": style.line, "linewidth": 0.9}
-                    label = schedule if index == column == 0 else None
-                    grid[0, column].plot(
-                        [scale(x) for x in ends], accuracy, alpha=0.7, label=label, **look
-                    )
-                    grid[1, column].plot([scale(x) for x in steps], lrs, alpha=0.7, **look)
-                if index == 0:
+                if not curves[0]:
                     described.append(
                         f"{schedule} from {lrs[0]:.2g} to {lrs[-1]:.2g}, ends at {accuracy[-1]:.2f}"
                     )
+                clock = seconds_at(run)
+                drawn = (ends, clock(ends), accuracy, steps, clock(steps), lrs)
+                for curve, values in zip(curves, drawn, strict=True):
+                    curve += [*values, math.nan]
+            look: Any = {"color": style.colour, "linestyle": style.line, "linewidth": 0.9}
+            for column in (0, 1):
+                label = None if column else schedule
+                grid[0, column].plot(curves[column], curves[2], alpha=0.7, label=label, **look)
+                grid[1, column].plot(curves[3 + column], curves[5], alpha=0.7, **look)
         grid[0, 0].set(ylabel="validation accuracy [%]")
         grid[1, 0].set(ylabel="learning rate", yscale="log", xlabel="optimizer step")
         void = " (void)" if analysis.timing_void else ""
