@@ -75,6 +75,23 @@ def test_nothing_imports_the_command_line(path: Path) -> None:
     assert "tune_adaptive.search" not in set(imports_of(path))
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_that_is_read_can_run(path: Path) -> None:
+    """No pickle, no YAML, no code from the hub, no weights but as tensors."""
+    roots = {name.split(".")[0] for name in imports_of(path)}
+    assert not roots & {"pickle", "cloudpickle", "dill", "shelve", "marshal", "yaml", "joblib"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.keyword):
+            assert node.arg != "trust_remote_code"
+            assert node.arg != "allow_pickle" or ast.unparse(node.value) == "False"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("eval", "exec", "compile", "__import__")
+            if called in ("torch.load", "load") or called.endswith("read_pickle"):
+                given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert given.get("weights_only") == "True", ast.unparse(node)
+
+
 @pytest.mark.parametrize(
     ("room", "later"),
     [

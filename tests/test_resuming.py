@@ -1,5 +1,6 @@
 """An interrupted experiment is run to its end, and one that should not be is refused."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -111,6 +112,20 @@ def test_what_cannot_be_gone_on_with_is_refused_and_left_alone(
     after_all = (folder / "ledger.jsonl").read_bytes()
     assert before.startswith(after_all), "at most the torn row is cut off"
     assert after_all.count(b"\n") == before.count(b"\n")
+
+
+def test_two_at_once_are_one_too_many(
+    search: Callable[..., int],
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = cut(finished, tmp_path / "small", CUT)
+    with ledger.locked(folder):
+        assert search("--resume", str(folder)) == 2
+    assert f"process {os.getpid()} on " in capsys.readouterr().err
+    with ledger.locked(folder):
+        pass  # it was let go of
 
 
 def test_a_folder_that_is_no_experiment(

@@ -268,6 +268,16 @@ def test_a_results_folder_that_cannot_be_written_is_exit_code_3(
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_told_before_anything_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=3 * 2**20)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    assert run_search("--results-dir", str(tmp_path), "--name", "x", *QUICK) == 3
+    assert "3 MiB are free, 256 are needed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_problem_of_the_space_files_is_told_with_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,12 +100,15 @@ def resume_search(folder: Path) -> Analysis:
     return analysis
 
 
-def test_an_interrupted_search_ends_with_code_4_and_is_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_ends_with_code_4_and_is_resumed(
+    tmp_path: Path, kind: signal.Signals
+) -> None:
     process = begin_search(tmp_path, "live")
     try:
         started = psutil.Process(process.pid).children(recursive=True)
         assert started
-        process.send_signal(signal.SIGINT)
+        process.send_signal(kind)
         told, error = process.communicate(timeout=60)
     finally:
         process.kill()

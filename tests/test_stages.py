@@ -146,6 +146,15 @@ def test_a_ledger_of_another_plan_is_not_gone_on_with(plan: Plan) -> None:
         Session(replace(plan, seed=1), rows)
 
 
+@pytest.mark.parametrize("kind", [ledger.TestOpened, ledger.EpochDone, ledger.RunEnded])
+def test_a_row_that_nothing_leads_to_is_not_gone_on_with(plan: Plan, kind: type) -> None:
+    rows = work(plan, [], 1, math.inf)
+    [first, *_] = [n for n, row in enumerate(rows) if isinstance(row, kind)]
+    planted = replace(rows[first], run_id="search-tiny-linear-step-0001")  # type: ignore[type-var]
+    with pytest.raises(InputError, match="cannot be resumed"):
+        Session(plan, [*rows[:9], planted, *rows[9:30]])
+
+
 def test_no_study_is_left_with_a_running_trial(tmp_path: Path, plan: Plan) -> None:
     import optuna
 

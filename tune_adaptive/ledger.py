@@ -8,11 +8,15 @@ when the ledger is opened again.
 import functools
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import TracebackType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from filelock import FileLock, Timeout
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
@@ -179,6 +183,25 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only process that works on an experiment; the lock ends with it, however it ends.
+
+    Raises:
+        InputError: Another process does, or there is no experiment.
+    """
+    if not (folder / "plan.toml").is_file():
+        raise InputError(f"{folder}: not an experiment: no plan.toml there")
+    owner = folder / "lock.owner"
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            yield
+    except Timeout as error:
+        who = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+        raise InputError(f"{folder}: {who} is at work on it") from error
 
 
 def cut_torn_tail(path: Path) -> None:

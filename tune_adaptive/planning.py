@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,7 @@ WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
 MAX_PILOTS = 4
+MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,11 @@ def _folder(request: Request) -> Path:
         raise EnvironmentFault(
             f"--results-dir {request.results_dir}: cannot be written: {parent} is "
             + ("read-only" if parent.is_dir() else "not a folder")
+        )
+    if (free := shutil.disk_usage(parent).free) < MIN_FREE_BYTES:
+        raise EnvironmentFault(
+            f"--results-dir {request.results_dir}: {free / 2**20:.0f} MiB are free, "
+            f"{MIN_FREE_BYTES / 2**20:.0f} are needed"
         )
     return folder
 

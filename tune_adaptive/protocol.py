@@ -14,7 +14,7 @@ from dataclasses import fields
 
 from tune_adaptive import ledger as record
 from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial, last_line
-from tune_adaptive.ledger import Ledger
+from tune_adaptive.ledger import Ledger, locked
 from tune_adaptive.plan import hash_file
 from tune_adaptive.planning import Experiment
 from tune_adaptive.runs import RunSpec
@@ -27,10 +27,10 @@ Watch = Callable[[record.Event], None]
 
 
 def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool = False) -> None:
-    """Run an experiment, new or interrupted, to its end.
+    """Run an experiment, new or interrupted, to its end, as its only writer.
 
     Args:
-        experiment: What ``planning.prepare`` or ``resuming.reopen`` returned.
+        experiment: What ``planning.prepare`` returned or ``resuming.reopened`` gave.
         watch: Hears every new event after it is on disk.
         verbose: Let Ray speak.
 
@@ -39,10 +39,16 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
         EnvironmentFault: The folder cannot be made.
         InputError: What the ledger tells is not what this plan does here.
     """
-    plan, signals = experiment.plan, experiment.folder / "signals"
-    if not experiment.past:
-        _make_folder(experiment)
+    if experiment.past:  # its lock is held
+        _run(experiment, watch, verbose)
+        return
+    _make_folder(experiment)
+    with locked(experiment.folder):
+        _run(experiment, watch, verbose)
 
+
+def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
+    plan, signals = experiment.plan, experiment.folder / "signals"
     with Ledger(experiment.folder / "ledger.jsonl") as ledger:
 
         def write(event: record.Event) -> None:
@@ -119,7 +125,8 @@ class Notes:
     """
 
     def __init__(self, past: Sequence[record.Event], write: Watch) -> None:
-        self.expected = deque(event for event in past if not isinstance(event, record.Opened))
+        of_sessions = (record.Opened, record.Closed)  # no stage notes them
+        self.expected = deque(event for event in past if not isinstance(event, of_sessions))
         self._write = write
 
     def __call__(self, event: record.Event) -> None:
@@ -147,17 +154,23 @@ def _without_time(event: record.Event) -> dict[str, object]:
 
 
 def hear_again(past: Sequence[record.Event], stages: Stages, notes: Notes) -> None:
-    """Take new ``stages`` to where ``past`` ended, and interrupt what was at work there."""
+    """Take new ``stages`` to where ``past`` ended, and interrupt what was at work there.
+
+    Raises:
+        InputError: The stages do otherwise than ``past`` tells.
+    """
     runs = {event.run.id: event.run for event in past if isinstance(event, record.RunStarted)}
     for event in past:
         if isinstance(event, record.Opened):
             stages.interrupt()
         elif not notes.expected or notes.expected[0] is not event:
             continue  # it followed from one before, and has been compared
-        elif isinstance(event, record.EpochDone):
+        elif isinstance(event, record.EpochDone) and event.run_id in stages.at_work:
             stages.heard(runs[event.run_id], event.result)
-        elif isinstance(event, record.RunEnded):
+        elif isinstance(event, record.RunEnded) and event.run_id in stages.at_work:
             stages.failed(runs[event.run_id], event.message)
         else:
             stages.next()
+    if notes.expected:
+        raise InputError(f"the experiment cannot be resumed: nothing leads to {notes.expected[0]}")
     stages.interrupt()

@@ -1,6 +1,7 @@
 """An interrupted experiment, read back so that it can be run to its end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,15 +14,16 @@ from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.tasks import TaskOptions, make_task, published_task
 
 
-def reopen(
+@contextmanager
+def reopened(
     folder: Path,
     asked: Sequence[str] = (),
     data_dir: Path | None = None,
     model_path: str | None = None,
-) -> Experiment:
-    """Read an interrupted experiment and check that it can be resumed here.
+) -> Iterator[Experiment]:
+    """Hold the lock of an interrupted experiment, and give it if it can be resumed here.
 
-    Nothing is written, and nothing is imported that the folder names.
+    Nothing but the lock is written, and nothing is imported that the folder names.
 
     Args:
         folder: The experiment's folder.
@@ -30,9 +32,17 @@ def reopen(
         model_path: Where ``bert``'s encoder is now; None is where it was.
 
     Raises:
-        InputError: It is no experiment, has ended, is damaged, or its data have changed.
+        InputError: It is no experiment, has ended, is damaged, is at work in another process,
+            or its data have changed.
         EnvironmentFault: This machine or its packages are not those of the plan.
     """
+    with ledger.locked(folder):
+        yield _read(folder, asked, data_dir, model_path)
+
+
+def _read(
+    folder: Path, asked: Sequence[str], data_dir: Path | None, model_path: str | None
+) -> Experiment:
     plan = Plan.read(folder / "plan.toml")
     past = [event for event in ledger.read(folder / "ledger.jsonl") if not _is_torn(event)]
     if any(isinstance(event, ledger.Closed) for event in past):

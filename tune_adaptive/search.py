@@ -20,7 +20,7 @@ from tune_adaptive.progress import Progress, duration
 from tune_adaptive.protocol import run
 from tune_adaptive.report import write_report
 from tune_adaptive.request import PRESETS, Request, parse_contention, parse_duration
-from tune_adaptive.resuming import reopen
+from tune_adaptive.resuming import reopened
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
 from tune_adaptive.tasks import TaskOptions
@@ -134,7 +134,8 @@ def main(
     console = Console()
     if resume is not None:
         _check_alone(context, resume)
-        _carry_out(reopen(resume, task, data_dir, model_path), console, verbose)
+        with reopened(resume, task, data_dir, model_path) as experiment:
+            _carry_out(experiment, console, verbose)
         return
     if preset not in PRESETS:
         raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")

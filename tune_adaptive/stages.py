@@ -46,7 +46,7 @@ class Stages:
         self._plan = plan
         self._arms = _arms(plan)
         self._note = note
-        self._at_work: dict[str, RunSpec] = {}
+        self.at_work: dict[str, RunSpec] = {}  # by id, in the order they were started
         self._interrupted: deque[RunSpec] = deque()
         self.selected: list[Configuration] = []
         self.num_started = 0
@@ -153,7 +153,7 @@ class Stages:
 
     def interrupt(self) -> None:
         """Give up what is at work; it begins anew before anything else starts."""
-        self._interrupted = deque(self._at_work.values())
+        self._interrupted = deque(self.at_work.values())
 
     def save_studies(self, path: Path) -> None:
         """Write every arm's study to an SQLite file that optuna-dashboard opens."""
@@ -171,7 +171,7 @@ class Stages:
             self._present = next(self._stages, None)
         started = None if self._present is None else self._present.next()
         if started is not None:
-            self._at_work[started.id] = started
+            self.at_work[started.id] = started
             self.num_started += 1
             self._note(record.RunStarted(started, time.time()))
         return started
@@ -189,7 +189,7 @@ class Stages:
             self._note(record.TestOpened(run.id, time.time()))
         status = self._present.heard(run, result)
         if status is not None:
-            del self._at_work[run.id]
+            del self.at_work[run.id]
             self._note(record.RunEnded(run.id, status, "", time.time()))
         if status == "completed":
             self._ended_well.add(run.id)
@@ -198,7 +198,7 @@ class Stages:
     def failed(self, run: RunSpec, message: str) -> None:
         """Hear that a run raised or its process died."""
         assert self._present is not None
-        del self._at_work[run.id]
+        del self.at_work[run.id]
         self._present.failed(run, message)
         self.failure = message
         self._note(record.RunEnded(run.id, "failed", message, time.time()))

@@ -65,15 +65,17 @@ def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None
 
 @contextlib.contextmanager
 def _on_interrupt(react: Callable[[], None]) -> Iterator[None]:
-    """Answer Ctrl-C with ``react``; signals reach the main thread only."""
+    """Answer Ctrl-C and SIGTERM with ``react``; signals reach the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: react())
+    kinds = (signal.SIGINT, signal.SIGTERM)  # the second is Slurm's and Kubernetes'
+    before = [signal.signal(kind, lambda number, frame: react()) for kind in kinds]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
 
 
 class _Interrupt(tune.Callback):
