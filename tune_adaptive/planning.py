@@ -118,11 +118,11 @@ def prepare(request: Request) -> Experiment:
         time_budget_s=request.time_budget_s,
     )
     if request.time_budget_s is not None:
-        plan = _within(plan, request.time_budget_s)
+        plan = within_time(plan, request.time_budget_s)
     return Experiment(plan, folder, tasks, datasets, replay)
 
 
-def _within(plan: Plan, time_budget_s: float) -> Plan:
+def within_time(plan: Plan, time_budget_s: float) -> Plan:
     """Shorten the horizons, all by the same share, until the estimate keeps the budget.
 
     Raises:

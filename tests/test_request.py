@@ -1,0 +1,86 @@
+"""What a person asks for: durations, contention, presets, and a horizon that a budget pays for."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import run_search
+from tests.tuning.test_engine import plan
+from tune_adaptive.errors import InputError
+from tune_adaptive.planning import TIME_RESERVE, within_time
+from tune_adaptive.request import PRESETS, parse_contention, parse_duration
+from tune_adaptive.runs import Slowdown
+from tune_adaptive.schedules import SCHEDULES
+from tune_adaptive.tasks import unknown_task
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("8h", 28800), ("1h30m", 5400), ("90m", 5400), ("45s", 45), ("0.5h", 1800)],
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "8", "h", "8 h", "-8h", "30m1h", "8h\n"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="must be like 8h"):
+        parse_duration(text)
+
+
+def test_contention_is_read() -> None:
+    assert parse_contention("2x@40%") == Slowdown(2.0, 0.4)
+    for text in ("2x", "1x@40%", "0.5x@40%", "2x@100%", "2@40"):
+        with pytest.raises(InputError, match="must be like 2x@40%"):
+            parse_contention(text)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_can_be_run(preset: str) -> None:
+    own = PRESETS[preset]
+    assert [unknown_task(name) for name in own.tasks] == [None] * len(own.tasks)
+    assert set(own.schedules) <= set(SCHEDULES)
+    assert len(set(own.schedules)) == len(own.schedules)
+    assert "adaptive" in own.schedules
+
+
+@given(st.floats(30, 5000), st.floats(0.01, 2), st.integers(1, 40))
+def test_the_horizon_is_the_longest_that_the_budget_pays_for(
+    budget_s: float, epoch_s: float, num_epochs: int
+) -> None:
+    [task] = plan().tasks
+    task = replace(task, num_epochs=num_epochs, epoch_s=epoch_s, loaded_epoch_s=epoch_s)
+    whole = replace(plan(), tasks=(task,))
+
+    def estimated_s(horizon: int) -> float:
+        return replace(whole, tasks=(replace(task, num_epochs=horizon),)).estimated_s()
+
+    try:
+        chosen = within_time(whole, budget_s)
+    except InputError as error:
+        assert "one epoch a run takes" in str(error)
+        assert estimated_s(1) > TIME_RESERVE * budget_s
+        return
+    horizon = chosen.tasks[0].num_epochs
+    assert chosen.estimated_s() <= TIME_RESERVE * budget_s
+    assert horizon == num_epochs or estimated_s(horizon + 1) > TIME_RESERVE * budget_s
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "nigth"], "did you mean 'night'?"),
+        (["--time-budget", "2 hours"], "must be like 8h"),
+        (["--time-budget", "2h", "--epochs", "3"], "--time-budget solves for --epochs"),
+        (["--time-budget", "2h", "--signals", "steady"], "--signals steady has none"),
+        (["--contention", "fast"], "must be like 2x@40%"),
+        (["--time-budget", "1s"], "one epoch a run takes"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run_search("--plan", *options) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
