@@ -28,7 +28,11 @@ def cut(finished: Path, folder: Path, after: str) -> Path:
 
 @pytest.mark.parametrize(
     "after",
-    [pytest.param("step-0000", marks=pytest.mark.slow), "final-fashion_mnist_mini-cnn-step-1"],
+    [
+        pytest.param("step-0000", marks=pytest.mark.slow),
+        pytest.param("final-fashion_mnist_mini-cnn-step-1", marks=pytest.mark.slow),
+        "contention-fashion_mnist_mini-cnn-adaptive-1-feedback_off",
+    ],
 )
 def test_it_goes_on_where_it_was_interrupted(
     search: Callable[..., int], finished: Path, tmp_path: Path, after: str
