@@ -91,6 +91,13 @@ CUT = "step-0000"
         (CUT, edit("num_cpus = ", "num_cpus = 9"), [], 3, "CPUs, here are"),
         (CUT, nothing, ["--epochs", "9", "--seed", "3"], 2, "--epochs, --seed: decided"),
         (CUT, nothing, ["--task", "mnist/mlp"], 2, "has no task mnist/mlp"),
+        (
+            CUT,
+            edit('data = "embedded in the package"', 'checkpoint_sha256 = "aaaa"'),
+            [],
+            2,
+            "its model was checkpoint_sha256 aaaa, here it is its own",
+        ),
     ],
 )
 def test_what_cannot_be_gone_on_with_is_refused_and_left_alone(

@@ -124,10 +124,22 @@ def test_killed_again_and_again_every_rule_is_kept(tmp_path: Path, plan: Plan, s
     assert analysis.history.num_sessions > 5
     assert any(run.void_epochs for run in analysis.runs)
     assert [check.finding for check in analysis.breaches] == []
+    [alone] = [c for c in analysis.checks if c.rule == "Final runs had their device to themselves"]
+    assert alone.ok, alone.finding
     for schedule in plan.schedules:
         trials = analysis.history.of("search", TASK, schedule)
         assert sum(run.epoch_equivalents for run in trials) <= 6 * 3
         assert [run.spec.id[-4:] for run in trials] == [f"{n:04d}" for n in range(len(trials))]
+
+
+def test_canaries_run_first_in_the_middle_and_last(plan: Plan) -> None:
+    [task] = plan.tasks
+    plan = replace(plan, tasks=(task, replace(task, name="tiny/other")), slowdown=None)
+    rows = work(replace(plan, ablations=False), [], 2, math.inf)
+    roles = [r.run.role for r in rows if isinstance(r, ledger.RunStarted) if r.run.stage == "final"]
+    places = [place for place, role in enumerate(roles) if role == "canary"]
+    middle = (len(roles) - 6) // 2 + 2
+    assert places == [0, 1, middle, middle + 1, len(roles) - 2, len(roles) - 1]
 
 
 def test_a_run_that_was_at_work_begins_anew_before_anything_else(plan: Plan) -> None:

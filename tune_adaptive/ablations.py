@@ -29,8 +29,17 @@ FEEDBACK_SHUFFLED = "feedback shuffled"
 UTILISATION_SHUFFLED = "utilisation shuffled"
 """The loads that the same run of ``resource_complexity`` heard, in random order."""
 
-ABLATIONS: Mapping[str, int] = {"adaptive": len(SETTINGS) + 2, "resource_complexity": 1}
-"""How many ablations each schedule has."""
+ABLATIONS: Mapping[str, tuple[str, ...]] = {
+    "adaptive": (*SETTINGS, OPEN_LOOP, FEEDBACK_SHUFFLED),
+    "resource_complexity": (UTILISATION_SHUFFLED,),
+}
+"""The ablations that each schedule has."""
+
+
+def ablation_names(schedule: str, num_whole: int) -> tuple[str, ...]:
+    """Return the ablations of ``num_whole`` runs; one alone has no other's rates to follow."""
+    names = ABLATIONS.get(schedule, ())
+    return names if num_whole > 1 else tuple(name for name in names if name != OPEN_LOOP)
 
 
 def ablate(whole: Sequence[RunSpec], stage: Stage) -> list[RunSpec]:
@@ -42,18 +51,24 @@ def ablate(whole: Sequence[RunSpec], stage: Stage) -> list[RunSpec]:
     """
     found = []
     for index, run in enumerate(whole):
-        run = replace(run, stage=stage)
-        if run.configuration.schedule == "adaptive":
-            for name, settings in SETTINGS.items():
-                found.append(_ablation(run, name, configuration=_with(run, settings)))
-            if len(whole) > 1:
-                following = whole[(index + 1) % len(whole)].id
-                found.append(_ablation(run, OPEN_LOOP, hearing=Hearing(following, ("lr",))))
-            shuffled = Hearing(run.id, ("loss",), shuffled=True)
-            found.append(_ablation(run, FEEDBACK_SHUFFLED, hearing=shuffled))
-        elif run.configuration.schedule == "resource_complexity":
-            shuffled = Hearing(run.id, ("load",), shuffled=True)
-            found.append(_ablation(run, UTILISATION_SHUFFLED, hearing=shuffled))
+        for name in ablation_names(run.configuration.schedule, len(whole)):
+            hearing = None
+            if name == OPEN_LOOP:
+                hearing = Hearing(whole[(index + 1) % len(whole)].id, ("lr",))
+            elif name == FEEDBACK_SHUFFLED:
+                hearing = Hearing(run.id, ("loss",), shuffled=True)
+            elif name == UTILISATION_SHUFFLED:
+                hearing = Hearing(run.id, ("load",), shuffled=True)
+            found.append(
+                replace(
+                    run,
+                    id=f"{stage}-{run.id.partition('-')[2]}-{name.replace(' ', '_')}",
+                    stage=stage,
+                    role=name,
+                    configuration=_with(run, SETTINGS.get(name, {})),
+                    hearing=hearing,
+                )
+            )
     return found
 
 
@@ -62,18 +77,3 @@ def _with(run: RunSpec, settings: Mapping[str, Value]) -> Configuration:
     if not parameters.get("feedback", True):  # its own parameters hold only beside it
         parameters = {n: v for n, v in parameters.items() if not n.startswith("feedback_")}
     return replace(run.configuration, parameters=parameters)
-
-
-def _ablation(
-    run: RunSpec,
-    name: str,
-    configuration: Configuration | None = None,
-    hearing: Hearing | None = None,
-) -> RunSpec:
-    return replace(
-        run,
-        id=f"{run.stage}-{run.id.partition('-')[2]}-{name.replace(' ', '_')}",
-        role=name,
-        configuration=configuration or run.configuration,
-        hearing=hearing,
-    )

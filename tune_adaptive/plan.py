@@ -157,7 +157,7 @@ class Plan:
 
     def full_runs(self, stage: Stage) -> float:
         """Return the most full runs that a stage spends on a task, over all its arms."""
-        num_ablations = sum(ABLATIONS.get(name, 0) for name in self.schedules)
+        num_ablations = sum(len(ABLATIONS.get(name, ())) for name in self.schedules)
         num_ablations = num_ablations if self.ablations else 0
         share = 1.0  # of a run, before the slowdown cuts it
         if self.slowdown is not None:
@@ -236,6 +236,12 @@ class Plan:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: not a plan: {error!r}") from error
+
+
+def model_notes(notes: Mapping[str, str | int | float]) -> str:
+    """Say what a task's notes tell of its model; where files lie is no matter."""
+    told = {name: value for name, value in notes.items() if name not in ("data", "checkpoint")}
+    return ", ".join(f"{name} {value}" for name, value in sorted(told.items())) or "its own"
 
 
 def hash_file(path: Path) -> str:

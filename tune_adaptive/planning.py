@@ -49,7 +49,7 @@ class Experiment:
     tasks: Mapping[str, Task]
     datasets: Mapping[str, Dataset]
     replay: Sequence[Signal] = ()
-    past: Sequence[Event] = ()
+    past: Sequence[Event] | None = None  # None: it is new
 
 
 def prepare(request: Request) -> Experiment:

@@ -39,7 +39,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
         EnvironmentFault: The folder cannot be made.
         InputError: What the ledger tells is not what this plan does here.
     """
-    if experiment.past:  # its lock is held
+    if experiment.past is not None:  # its lock is held
         _run(experiment, watch, verbose)
         return
     _make_folder(experiment)
@@ -75,9 +75,10 @@ def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
         data_bytes += sum(task.nbytes for task in experiment.tasks.values())
         with quiet(verbose), closing(Node()) as node:
             node.latest()  # this process is the node's sampler, as long as the experiment runs
-            notes = Notes(experiment.past, write)
+            past = experiment.past or ()
+            notes = Notes(past, write)
             stages = Stages(plan, notes)
-            hear_again(experiment.past, stages, notes)
+            hear_again(past, stages, notes)
             write(record.Opened(time.time(), hash_file(experiment.folder / "plan.toml")))
             try:
                 with cluster(plan, data_bytes, verbose):

@@ -8,7 +8,7 @@ import torch
 
 from tune_adaptive import ledger
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.plan import Plan
+from tune_adaptive.plan import Plan, model_notes
 from tune_adaptive.planning import Experiment, cpus_here, versions_here
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.tasks import TaskOptions, make_task, published_task
@@ -44,7 +44,8 @@ def _read(
     folder: Path, asked: Sequence[str], data_dir: Path | None, model_path: str | None
 ) -> Experiment:
     plan = Plan.read(folder / "plan.toml")
-    past = [event for event in ledger.read(folder / "ledger.jsonl") if not _is_torn(event)]
+    rows = ledger.read(folder / "ledger.jsonl") if (folder / "ledger.jsonl").exists() else []
+    past = [event for event in rows if not _is_torn(event)]
     if any(isinstance(event, ledger.Closed) for event in past):
         raise InputError(f"{folder}: it ran to its end; there is nothing to resume")
     if damaged := [event for event in past if isinstance(event, ledger.Damaged)]:
@@ -63,7 +64,9 @@ def _read(
     for each in plan.tasks:
         here = {"data": datasets[each.name].sha256()}
         here |= {name: getattr(tasks[each.name], name) for name in TASK_FIELDS}
+        here["model"] = model_notes(tasks[each.name].notes)
         there = {"data": each.data_sha256} | {name: getattr(each, name) for name in TASK_FIELDS}
+        there["model"] = model_notes(each.notes)
         problems += [
             f"{each.name}: its {name} was {there[name]}, here it is {here[name]}"
             for name in here

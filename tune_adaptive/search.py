@@ -188,7 +188,7 @@ def main(
 
 def _carry_out(experiment: Experiment, console: Console, verbose: bool) -> None:
     try:
-        with Progress(experiment.plan, console, experiment.past) as progress:
+        with Progress(experiment.plan, console, experiment.past or ()) as progress:
             run(experiment, progress, verbose)
     except KeyboardInterrupt:
         console.print(

@@ -18,7 +18,7 @@ from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
 from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
-from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT
+from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT, model_notes
 from tune_adaptive.runs import Configuration, RunSpec
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, published_task
 from tune_adaptive.tasks.datasets import Augment
@@ -93,6 +93,8 @@ def main(
         augment=own.augment,
         clip_norm=own.clip_norm,
     )
+    if (here := model_notes(made.notes)) != own.model:
+        raise InputError(f"{path}: tuned with another model: {own.model}, here {here}")
     data = made.load()
     if data.sha256() != own.data_sha256:
         raise InputError(
@@ -127,6 +129,7 @@ class _Published:
     signals: str
     run_time_budget_s: float | None
     data_sha256: str
+    model: str
     options: dict[str, str | int | float]
 
 
@@ -152,6 +155,7 @@ def _published(best: BestSchedule, path: Path) -> _Published:
             signals="live" if own["signals"] == "replay" else own["signals"],
             run_time_budget_s=None if budget is None else float(budget),
             data_sha256=str(own["data_sha256"]),
+            model=model_notes(own["notes"]),
             options=dict(own["options"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -70,7 +70,7 @@ class Maker:
         num_epochs: int = 3,
     ) -> None:
         stage: Stage = id_.split("-")[0]  # type: ignore[assignment]
-        opens = stage in ("final", "ablation") and role != "canary"
+        opens = stage in ("final", "ablation", "contention") and role != "canary"
         roles = {"search": "sampled", "select": "candidate", "final": "selected"}
         spec = RunSpec(
             id_,

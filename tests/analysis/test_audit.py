@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.analysis.maker import TASK, Maker, epoch, honest, three
+from tests.analysis.maker import BASE, TASK, Maker, epoch, honest, three
 from tune_adaptive import ledger
+from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.check import Check
 from tune_adaptive.errors import InputError
 from tune_adaptive.report import write_report
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Slowdown
 
 OPENED = "The test split is opened once by each run after the selection"
 ACCOUNTED = "Every launched run is accounted for"
@@ -136,6 +137,138 @@ def test_the_last_trials_dropped(tmp_path: Path) -> None:
     [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
     told = maker.num_told
     assert f"{told} runs were started before the end, not {told - 2}" in found.finding
+
+
+def test_a_run_dropped_before_a_later_stage(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    num_started = sum(isinstance(event, ledger.RunStarted) for event in maker.events)
+    maker.events.append(ledger.StageStarted("ablation", 1.0, num_started + 1, 9.0))
+    maker.num_told = num_started + 1
+    [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
+    assert "before stage ablation" in found.finding
+
+
+@pytest.mark.parametrize("left", ["slowed", "one slowed", "ablation"])
+def test_what_is_planned_after_the_final_runs_must_be_there(tmp_path: Path, left: str) -> None:
+    maker = honest(tmp_path)
+    maker.plan_fields |= {"ablations": True, "slowdown": Slowdown(2.0, 0.4)}
+    for seed, base in enumerate(BASE):
+        epochs = three(0.8, base)
+        for schedule in maker.schedules:
+            own = f"contention-{schedule}-{seed}"
+            if left != "slowed" and not (left == "one slowed" and own == "contention-step-3"):
+                maker.run(own, schedule, epochs, 200_000 + seed, role="selected")
+        for role in ABLATIONS["adaptive"]:
+            for stage in ("ablation", "contention"):
+                if left != "ablation" or (stage, role) != ("contention", "all off"):
+                    id_ = f"{stage}-adaptive-{seed}-{role.replace(' ', '_')}"
+                    maker.run(id_, "adaptive", epochs, 200_000 + seed, role=role)
+    [found] = failed(maker.analysis())
+    assert found.rule == ACCOUNTED
+    expected = "contention all off" if left == "ablation" else "slowed"
+    assert f"accuracies of its {expected} runs" in found.finding
+
+
+def test_a_stranger_on_the_gpu_voids_the_times(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    change_epochs(maker, "final-step-4", lambda e: replace(e, num_cotenants=1))
+    assert maker.analysis().timing_void == "foreign processes on the GPU beside 1 runs"
+
+
+@pytest.mark.parametrize("how", ["dropped", "told failed"])
+def test_the_strongest_baseline_is_not_left_out(tmp_path: Path, how: str) -> None:
+    maker = honest(tmp_path)
+    [place] = [
+        n
+        for n, e in enumerate(maker.events)
+        if isinstance(e, ledger.Selected) and e.configuration.schedule == "step"
+    ]
+    del maker.events[place]
+    if how == "told failed":
+        maker.events.insert(place, ledger.ArmFailed(TASK, "step"))
+    assert SELECTION in rules(maker.analysis())
+
+
+def test_an_arm_that_failed_is_no_breach(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    maker.schedules = (*maker.schedules, "cosine")
+    maker.search("cosine", [0.1] * 5)
+    maker.events = [
+        replace(event, status="failed", message="OSError: gone")
+        if isinstance(event, ledger.RunEnded) and event.run_id.startswith("search-cosine")
+        else event
+        for event in maker.events
+    ]
+    maker.events.append(ledger.ArmFailed(TASK, "cosine"))
+    analysis = maker.analysis()
+    assert analysis.breaches == []
+    verdict = analysis.verdicts[TASK]
+    assert verdict.word == "better"
+
+
+def test_seeds_must_suffice_for_all_the_baselines_that_were_planned(tmp_path: Path) -> None:
+    """One of two failed: six seeds could decide for one, and may not."""
+    maker = Maker(tmp_path, ("adaptive", "step", "cosine"))
+    for schedule, shift in (("adaptive", 0.05), ("step", 0.0)):
+        maker.select(schedule, 0.9)
+        maker.final(schedule, [base + shift for base in BASE[:6]])
+    assert "too few seeds" in maker.analysis().verdicts[TASK].sentence
+
+
+@pytest.mark.parametrize("how", ["diverged", "twice", "after its end"])
+def test_an_end_that_contradicts_the_epochs(tmp_path: Path, how: str) -> None:
+    maker = honest(tmp_path)
+    [place] = [
+        n
+        for n, e in enumerate(maker.events)
+        if isinstance(e, ledger.RunEnded) and e.run_id == "final-step-3"
+    ]
+    event = maker.events[place]
+    assert isinstance(event, ledger.RunEnded)
+    if how == "diverged":
+        maker.events[place] = replace(event, status="diverged")
+    elif how == "twice":
+        maker.events.append(event)
+    else:
+        maker.events.append(ledger.EpochDone("final-step-3", epoch(4, 0.99)))
+    assert "The ledger is whole" in rules(maker.analysis())
+
+
+def test_ties_are_broken_as_selection_breaks_them(tmp_path: Path) -> None:
+    """The default ties for the last place and ended after its rival: all three were re-run."""
+    maker = Maker(tmp_path, budget=4.0, num_final_seeds=8)
+    for schedule in maker.schedules:
+        begin = len(maker.events)
+        maker.search(schedule, [0.84, 0.84, 0.86])
+        first, rest = maker.events[begin : begin + 5], maker.events[begin + 5 :]
+        maker.events[begin:] = [*first[:4], *rest, first[4]]
+        maker.reselect(schedule, [0.84, 0.845, 0.86])
+        maker.events = [
+            replace(e, result=replace(e.result, val_accuracy=0.84))
+            if isinstance(e, ledger.EpochDone) and e.result.val_accuracy == 0.845
+            else e
+            for e in maker.events
+        ]
+        maker.final(schedule, BASE)
+    maker.canaries([2.0, 2.0, 2.0])
+    assert SELECTION not in rules(maker.analysis())
+
+
+def test_a_trial_of_a_strange_name_is_a_finding(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    maker.run("search-foo", "step", three(0.1))
+    [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
+    assert "no trial is called foo" in found.finding
+
+
+def test_what_interruptions_threw_away_adds_up(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    interruption = [ledger.Opened(0.0, ""), ledger.RunResumed("search-adaptive-0000", 0.0)]
+    maker.events[3:3] = [*interruption, ledger.EpochDone("search-adaptive-0000", epoch(1, 0.5))]
+    maker.events[6:6] = interruption
+    maker.events[8:8] = [ledger.EpochDone("search-adaptive-0000", e) for e in three(0.85)]
+    run = maker.analysis().runs[0]
+    assert (run.spec.id, run.void_epochs) == ("search-adaptive-0000", 3.0)
 
 
 @pytest.mark.parametrize("how", ["withheld", "failed", "same seed"])

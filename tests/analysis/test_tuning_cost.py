@@ -15,7 +15,7 @@ from tune_adaptive import ledger
 from tune_adaptive.analysis.across import claim
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import mean_interval
-from tune_adaptive.analysis.targets import TimeToTarget, time_saved
+from tune_adaptive.analysis.targets import TimeToTarget, best_error, time_saved
 from tune_adaptive.analysis.tuning_cost import (
     CostCurve,
     best_quantile,
@@ -51,6 +51,13 @@ def test_runs_needed(untuned: list[float], runs: float | None) -> None:
     assert found.low is not None
     assert 1 <= found.low <= (runs or 5)
     assert found.high is None or found.high >= (runs or 5)
+
+
+def test_the_error_is_split_between_the_mean_and_the_share() -> None:
+    untuned = [0.74, 0.76, 0.75]  # t(0.9875, 2) = 6.205, so from 0.7142 to 0.7858
+    found = runs_needed(curve(0.70, 0.75, 0.80, 0.85), untuned)
+    assert found.low == pytest.approx(1 / stats.beta.ppf(0.9875, 4, 1))  # 3 of 4 reach the low end
+    assert found.high == pytest.approx(1 / stats.beta.ppf(0.0125, 2, 3))  # 2 of 4 the high one
 
 
 def test_ties_are_as_good() -> None:
@@ -122,6 +129,12 @@ def test_the_curve_counts_what_was_spent(tmp_path: Path) -> None:
     )  # five trials; two candidates, one of them the defaults, twice
 
 
+def test_the_target_is_set_by_the_re_runs_of_what_was_selected(tmp_path: Path) -> None:
+    history = honest(tmp_path).analysis().history
+    assert history.baseline_of_record(TASK) == "step"
+    assert best_error(history, TASK) == pytest.approx(1 - 0.86)
+
+
 def reached(*hits: int | None) -> TimeToTarget:
     epochs = mean_interval([float(hit or 10) for hit in hits])
     num_hits = sum(hit is not None for hit in hits)
@@ -168,21 +181,32 @@ def test_over_two_tasks_errors_are_normalised_and_nothing_is_claimed(tmp_path: P
     many = [f"task-{number}" for number in range(10)]
     assert claim(many, many) == "10 tasks."
     assert claim(many, many[:9]).startswith(
-        "9 tasks (no baseline ended well on task-9): no general"
+        "9 tasks (not every schedule was run to an end on task-9): no general"
     )
 
 
 def test_a_schedule_that_never_ended_well_counts_as_chance(tmp_path: Path) -> None:
     maker = two_tasks(tmp_path)
+    gone = {
+        event.run.id
+        for event in maker.events
+        if isinstance(event, ledger.RunStarted) and event.run.arm == (TASK, "adaptive")
+    }
     maker.events = [
         event
         for event in maker.events
-        if not (
-            isinstance(event, ledger.RunStarted)
-            and event.run.task == TASK
-            and event.run.configuration.schedule == "adaptive"
+        if getattr(event, "run_id", None) not in gone
+        and not (isinstance(event, ledger.RunStarted) and event.run.id in gone)
+        and not (
+            isinstance(event, ledger.Selected)
+            and event.task == TASK
+            and event.configuration.schedule == "adaptive"
         )
     ]
+    assert maker.analysis().across == [], "it has not been run to an end"
+    maker.events.append(ledger.ArmFailed(TASK, "adaptive"))
+    maker.folder = tmp_path / "failed"
+    maker.folder.mkdir()
     adaptive = maker.analysis().across[0]
     assert adaptive.errors[0] == pytest.approx(0.5 / 0.2)
     assert adaptive.mean_rank.mean == 1.5

@@ -67,6 +67,20 @@ def drain(arms: Arms, slots: int, value_of: Callable[[RunSpec], float]) -> list[
     raise AssertionError("the search does not end")
 
 
+def test_optuna_hears_nothing_of_an_attempt_that_was_thrown_away() -> None:
+    own = arm()
+    run = own.start()
+    for epoch in range(1, 6):
+        own.heard(run, result(epoch, 6, 0.9))
+    own.resumed(run)
+    assert own.spent == 0
+    for epoch in range(1, 7):
+        own.heard(run, result(epoch, 6, 0.5))
+    [trial] = own.study.trials
+    assert trial.intermediate_values == {epoch: 0.5 for epoch in range(1, 7)}
+    assert (trial.value, own.spent) == (0.5, 6)
+
+
 @given(
     st.integers(1, 12),
     st.floats(1, 6),

@@ -29,9 +29,10 @@ def test_a_run_goes_on_if_it_is_among_the_best_third_so_far(values: list[float])
         assert asha.goes_on(str(index), 3, value) == (num_better < max(1, len(so_far) // 3))
 
 
-def test_a_run_that_comes_again_takes_its_old_place() -> None:
+def test_a_run_that_begins_anew_is_off_every_rung() -> None:
     asha = Asha(9)
-    for run, value in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+    for run, value in (("a", 0.9), ("b", 0.6), ("c", 0.7)):
         asha.goes_on(run, 3, value)
-    assert asha.goes_on("c", 3, 0.7)
-    assert not asha.goes_on("b", 3, 0.6), "one of three goes on, and they are still three"
+    asha.forget("a")
+    assert asha.goes_on("d", 3, 0.8), "the best of three"
+    assert not asha.goes_on("a", 3, 0.75)

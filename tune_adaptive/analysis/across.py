@@ -46,7 +46,7 @@ def across_tasks(history: History, tasks: Sequence[str]) -> list[AcrossTasks]:
 
     Args:
         history: The experiment.
-        tasks: Those with a baseline of record.
+        tasks: Those with a baseline of record on which every schedule was run to an end.
     """
     by_task: list[dict[str, np.ndarray]] = []
     for task in tasks:
@@ -90,7 +90,7 @@ def claim(planned: Sequence[str], usable: Sequence[str]) -> str:
     left_out = [task for task in planned if task not in usable]
     told = f"{len(usable)} {'task' if len(usable) == 1 else 'tasks'}"
     if left_out:
-        told += f" (no baseline ended well on {', '.join(left_out)})"
+        told += f" (not every schedule was run to an end on {', '.join(left_out)})"
     if len(usable) < MIN_TASKS:
         return f"{told}: no general claim is made from fewer than {MIN_TASKS}."
     return f"{told}."

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tune_adaptive import ledger
+from tune_adaptive.ablations import ablation_names
 from tune_adaptive.analysis import fairness
 from tune_adaptive.analysis.check import Check, make_check
 from tune_adaptive.analysis.history import History, Run
@@ -81,13 +82,17 @@ def _accounts(history: History) -> Check:
             isinstance(event, ledger.StageStarted | ledger.Closed)
             and event.num_started != num_started
         ):
-            before = f"stage {event.stage}" if isinstance(event, ledger.StageStarted) else "end"
+            before = f"stage {event.stage}" if isinstance(event, ledger.StageStarted) else "the end"
             found.append(
-                f"{event.num_started} runs were started before the {before}, not {num_started}"
+                f"{event.num_started} runs were started before {before}, not {num_started}"
             )
             num_started = event.num_started
     for task, schedule in plan.arms:
-        numbers = [int(run.spec.id[-4:]) for run in history.of("search", task, schedule)]
+        ids = [run.spec.id.rpartition("-")[2] for run in history.of("search", task, schedule)]
+        found += [
+            f"{task} {schedule}: no trial is called {id_}" for id_ in ids if not id_.isdigit()
+        ]
+        numbers = [int(id_) for id_ in ids if id_.isdigit()]
         if missing := sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers)):
             found.append(f"{task} {schedule}: no record of trials {missing}")
         if (task, schedule) in history.selected:
@@ -111,11 +116,16 @@ def _compared(history: History, task: str, schedule: str) -> Iterator[tuple[str,
     default = history.default_trial(task, schedule)
     if default is not None and default.status == "completed":
         yield "default", history.default_runs(task, schedule), num_seeds
+    slowed = history.of("contention", task, schedule, "selected")
     if history.plan.slowdown is not None:
-        yield "slowed", history.of("contention", task, schedule, "selected"), num_seeds
-    num_recorded = sum(run.status == "completed" for run in finals)
-    for role in sorted({run.spec.role for run in history.of("ablation", task, schedule)}):
-        yield role, history.of("ablation", task, schedule, role), num_recorded
+        yield "slowed", slowed, num_seeds
+    wholes: dict[Stage, list[Run]] = {"ablation": finals, "contention": slowed}
+    for stage, whole in wholes.items():
+        num_recorded = sum(run.status == "completed" for run in whole)
+        if history.plan.ablations and stage in history.plan.stages:
+            for role in ablation_names(schedule, num_recorded):
+                runs = history.of(stage, task, schedule, role)
+                yield f"{stage} {role}", runs, num_recorded
 
 
 def _horizons(history: History) -> Check:

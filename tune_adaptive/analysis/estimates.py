@@ -241,8 +241,18 @@ class Analysis:
 
     @cached_property
     def usable_tasks(self) -> list[str]:
-        """The tasks on which schedules can be compared: those with a baseline of record."""
-        return [t.name for t in self.plan.tasks if self.history.baseline_of_record(t.name)]
+        """The tasks with a baseline of record on which every arm has final runs, or failed."""
+        history = self.history
+        return [
+            task.name
+            for task in self.plan.tasks
+            if history.baseline_of_record(task.name)
+            and all(
+                history.final_runs(task.name, schedule)
+                or (task.name, schedule) in history.failed_arms
+                for schedule in self.plan.schedules
+            )
+        ]
 
     @property
     def busy(self) -> tuple[float, float] | None:

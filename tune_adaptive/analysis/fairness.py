@@ -85,6 +85,12 @@ def selection(history: History) -> Check:
     events = [event for event in history.events if isinstance(event, ledger.Selected)]
     counts = Counter((event.task, event.configuration.schedule) for event in events)
     found += [f"{' '.join(arm)}: selected {n} times" for arm, n in counts.items() if n > 1]
+    if events or history.failed_arms:
+        found += [
+            f"{task} {schedule}: {problem}"
+            for task, schedule in plan.arms
+            for problem in _left_out(history, task, schedule)
+        ]
     for (task, schedule), event in history.selected.items():
         compared = history.final_runs(task, schedule)
         compared += history.of("contention", task, schedule, "selected")
@@ -96,6 +102,18 @@ def selection(history: History) -> Check:
     return make_check("What is compared is what selection chose, by its re-runs", found, told)
 
 
+def _left_out(history: History, task: str, schedule: str) -> Iterator[str]:
+    """Check that an arm is without a selection only where none of its candidates ended well."""
+    is_selected = (task, schedule) in history.selected
+    has_failed = (task, schedule) in history.failed_arms
+    if is_selected and has_failed:
+        yield "selected, and failed too"
+    elif not is_selected and not has_failed:
+        yield "neither selected nor failed"
+    elif has_failed and _means(history, task, schedule):
+        yield "failed, though its re-runs ended well"
+
+
 def _candidates(history: History, task: str, schedule: str) -> Iterator[str]:
     """Check that the best full trials and the defaults were re-run, each as often as planned."""
     plan = history.plan
@@ -104,7 +122,8 @@ def _candidates(history: History, task: str, schedule: str) -> Iterator[str]:
         for run in history.of("search", task, schedule)
         if run.status == "completed" and run.last is not None
     }
-    ranked = sorted(ended, key=lambda id_: ended[id_][0], reverse=True)
+    in_order = [id_ for id_ in history.ended_in_order if id_ in ended]  # which decides ties
+    ranked = sorted(in_order, key=lambda id_: ended[id_][0], reverse=True)
     best = ranked[: plan.num_candidates]
     defaults = [id_ for id_, (_, run) in ended.items() if run.spec.role == "default"]
     reruns = _reruns(history, task, schedule)
@@ -126,11 +145,7 @@ def _candidates(history: History, task: str, schedule: str) -> Iterator[str]:
 def _choice(history: History, event: ledger.Selected) -> Iterator[str]:
     """Check that the candidate of the best mean was chosen."""
     arm = event.task, event.configuration.schedule
-    means = {
-        trial_id: fmean(run.last.val_accuracy for run in runs if run.last is not None)
-        for trial_id, runs in _reruns(history, *arm).items()
-        if all(run.status == "completed" and run.last is not None for run in runs)
-    }
+    means = _means(history, *arm)
     own = means.get(event.trial_id)
     if own is None or not math.isclose(own, event.val_accuracy):
         yield f"selected for {event.val_accuracy:.4f}, which its re-runs did not reach"
@@ -139,6 +154,15 @@ def _choice(history: History, event: ledger.Selected) -> Iterator[str]:
     trials = {run.spec.id: run.spec.configuration for run in history.of("search", *arm)}
     if trials.get(event.trial_id) != event.configuration:
         yield "what was selected is not what was tried"
+
+
+def _means(history: History, task: str, schedule: str) -> dict[str, float]:
+    """Return by trial the mean of its re-runs, of those whose re-runs all ended well."""
+    return {
+        trial_id: fmean(run.last.val_accuracy for run in runs if run.last is not None)
+        for trial_id, runs in _reruns(history, task, schedule).items()
+        if all(run.status == "completed" and run.last is not None for run in runs)
+    }
 
 
 def _reruns(history: History, task: str, schedule: str) -> dict[str, list[Run]]:
@@ -195,6 +219,9 @@ def bounds(history: History) -> Check:
     for (task, schedule), event in history.selected.items():
         space = space_from_dict(history.task(task).spaces[schedule], "plan.toml")
         values = event.configuration.values()
+        if strange := space.violations(values):
+            found += [f"{task} {schedule}: {problem}" for problem in strange]
+            continue
         for parameter in space.parameters:
             if parameter.name not in values or parameter.type == "categorical":
                 continue

@@ -9,7 +9,7 @@ from tune_adaptive import ledger
 from tune_adaptive.analysis.stats import STUDIED
 from tune_adaptive.errors import InputError
 from tune_adaptive.plan import Plan, TaskPlan, hash_file
-from tune_adaptive.runs import EpochResult, RunSpec, Stage
+from tune_adaptive.runs import EpochResult, RunSpec, Stage, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,13 @@ class History:
             if isinstance(event, ledger.Selected)
             and (arm := (event.task, event.configuration.schedule)) in self.plan.arms
         }
+
+        self.failed_arms = {
+            (event.task, event.schedule)
+            for event in self.events
+            if isinstance(event, ledger.ArmFailed)
+        }
+        self.ended_in_order = [e.run_id for e in self.events if isinstance(e, ledger.RunEnded)]
 
     @cached_property
     def exploratory(self) -> str | None:
@@ -144,6 +151,15 @@ class History:
         return accuracies
 
 
+def _may_end(run: Run, status: Status) -> bool:
+    """Whether a run's last epoch allows that end."""
+    if status == "completed":
+        return run.last is not None and run.last.ended and not run.last.diverged
+    if status == "diverged":
+        return run.last is not None and run.last.diverged
+    return True
+
+
 def _runs(events: Sequence[ledger.Event], plan: Plan) -> tuple[list[Run], list[str]]:
     """Return the runs, and what of the ledger could not be used."""
     tasks = {task.name for task in plan.tasks}
@@ -171,13 +187,17 @@ def _runs(events: Sequence[ledger.Event], plan: Plan) -> tuple[list[Run], list[s
             run = runs.get(event.run_id)
             if run is None:
                 damage.append(f"a row tells of run {event.run_id}, whose start is not there")
+            elif run.ended_at is not None:
+                damage.append(f"run {event.run_id} goes on after its end")
             elif isinstance(event, ledger.EpochDone):
                 runs[event.run_id] = replace(run, epochs=(*run.epochs, event.result))
             elif isinstance(event, ledger.RunEnded):
+                if not _may_end(run, event.status):
+                    damage.append(f"run {event.run_id} is told {event.status}; its epochs are not")
                 runs[event.run_id] = replace(
                     run, ended_at=event.at, status=event.status, message=event.message
                 )
-            elif run.ended_at is not None or sessions[event.run_id] == session:
+            elif sessions[event.run_id] == session:
                 damage.append(f"run {event.run_id} begins anew without an interruption")
             else:
                 void = run.void_epochs + run.epoch_equivalents

@@ -113,9 +113,10 @@ def _interval(values: Sequence[float]) -> Mean:
 
 def _hit(run: Run, target_error: float) -> int | None:
     """Return the epoch of the first confirmed hit; one at the last epoch needs no confirmation."""
+    if run.status != "completed":
+        return None
     good = {epoch.epoch: 1 - epoch.val_accuracy <= target_error for epoch in run.epochs}
-    last = max(good, default=0) if run.status == "completed" else None
     for number, is_good in good.items():
-        if is_good and (number == last or good.get(number + 1, False)):
+        if is_good and (number == max(good) or good.get(number + 1, False)):
             return number
     return None

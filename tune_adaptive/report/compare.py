@@ -1,12 +1,13 @@
 """Several experiments on one page: what holds from one search to the next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
 from tune_adaptive.errors import InputError
+from tune_adaptive.plan import model_notes
 from tune_adaptive.report.write import render
 
 
@@ -95,7 +96,7 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
             ("augmentation", [analysis.history.task(task).augment for analysis in analyses]),
             ("clip norm", [analysis.history.task(task).clip_norm for analysis in analyses]),
             ("precision", [analysis.history.task(task).precision for analysis in analyses]),
-            ("model", [_told(analysis.history.task(task).notes) for analysis in analyses]),
+            ("model", [model_notes(analysis.history.task(task).notes) for analysis in analyses]),
             ("search budget", [analysis.plan.budget for analysis in analyses]),
         ):
             if len(set(values)) > 1:
@@ -111,11 +112,6 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
     if not schedules or any(STUDIED not in each.plan.schedules for each in analyses):
         raise InputError(f"these experiments do not share {STUDIED} and a baseline")
     return [_shared(analyses, task, (STUDIED, *schedules)) for task in tasks]
-
-
-def _told(notes: Mapping[str, str | int | float]) -> str:
-    """Say what the notes tell of the model; where the data came from is no matter."""
-    return ", ".join(f"{k} {v}" for k, v in sorted(notes.items()) if k != "data") or "its own"
 
 
 def _shared(analyses: Sequence[Analysis], task: str, schedules: tuple[str, ...]) -> Shared:

@@ -7,7 +7,7 @@ when it starts, and what early stopping releases goes to the arm's other runs.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class _Running:
     trial: Trial
     reserved: float  # epoch-equivalents the run may spend in all
     spent: float = 0.0
-    num_reported: int = 0  # epochs that Optuna knows
+    values: dict[int, float] = field(default_factory=dict)  # by epoch
 
 
 class Arm:
@@ -144,9 +144,7 @@ class Arm:
         running.spent = result.epoch_equivalents
         if result.diverged:
             return self._end(run, TrialState.FAIL, "diverged")
-        if result.epoch > running.num_reported:
-            running.trial.report(result.val_accuracy, step=result.epoch)
-            running.num_reported = result.epoch
+        running.values[result.epoch] = result.val_accuracy
         if result.ended:
             self.completed.append(Candidate(run, result.val_accuracy))
             return self._end(run, TrialState.COMPLETE, "completed", result.val_accuracy)
@@ -160,8 +158,10 @@ class Arm:
         return None
 
     def resumed(self, run: RunSpec) -> None:
-        """Give back what a run had spent that begins anew."""
+        """Give back what a run had spent that begins anew, and forget what it was worth."""
         running = self._running[run.id]
+        running.values.clear()
+        self._asha.forget(run.id)
         self.spent -= running.spent
         running.spent = 0.0
 
@@ -179,6 +179,8 @@ class Arm:
         self, run: RunSpec, state: TrialState, status: Status, value: float | None = None
     ) -> Status:
         running = self._running.pop(run.id)
+        for epoch, reached in running.values.items():
+            running.trial.report(reached, step=epoch)
         running.trial.set_user_attr("epoch_equivalents", running.spent)
         self.study.tell(running.trial, value, state=state)
         self._num_failures_in_a_row = (

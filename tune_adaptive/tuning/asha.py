@@ -10,8 +10,7 @@ class Asha:
     """Early stopping over rungs r, r * eta, r * eta**2, ... below T; the first at >= T / 3.
 
     At a rung, a run goes on if it is among the best 1/eta of those that reached it so far,
-    itself included; the first one always goes on. Values are maximised. A run that comes to a
-    rung again, after an interruption, takes its old place.
+    itself included; the first one always goes on. Values are maximised.
 
     Example:
         >>> asha = Asha(num_epochs=9)
@@ -40,6 +39,11 @@ class Asha:
         values[run_id] = value
         num_kept = max(1, len(values) // self.reduction_factor)
         return value >= sorted(values.values(), reverse=True)[num_kept - 1]
+
+    def forget(self, run_id: str) -> None:
+        """Take a run that begins anew off every rung."""
+        for values in self._values.values():
+            values.pop(run_id, None)
 
 
 def first_rung(num_epochs: int) -> int:
