@@ -1,9 +1,12 @@
 """What tuning costs, on constructed witnesses; targets and tasks by hand."""
 
 import itertools
+import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +25,7 @@ from tune_adaptive.analysis.tuning_cost import (
     expected_best,
     runs_needed,
 )
+from tune_adaptive.report.write import verdict_document
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
@@ -183,6 +187,14 @@ def test_over_two_tasks_errors_are_normalised_and_nothing_is_claimed(tmp_path: P
     assert claim(many, many[:9]).startswith(
         "9 tasks (not every schedule was run to an end on task-9): no general"
     )
+
+
+def test_the_verdict_of_what_was_made_keeps_its_schema(tmp_path: Path) -> None:
+    schema = json.loads(files("tune_adaptive.report").joinpath("verdict.schema.json").read_text())
+    for name, make in (("one", honest), ("two", two_tasks)):
+        (tmp_path / name).mkdir()
+        document = verdict_document(make(tmp_path / name).analysis())
+        jsonschema.validate(json.loads(json.dumps(document, allow_nan=False)), schema)
 
 
 def test_a_schedule_that_never_ended_well_counts_as_chance(tmp_path: Path) -> None:
