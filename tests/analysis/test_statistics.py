@@ -13,6 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
+from tune_adaptive.analysis.across import interquartile_mean
 from tune_adaptive.analysis.stats import (
     ALPHA,
     Mean,
@@ -68,11 +69,10 @@ def test_the_sign_flip_test_counts_every_arrangement(pairs: list[int]) -> None:
     assert sign_flip_p(pairs) == pytest.approx(extreme.mean())
 
 
-def test_tost_is_that_of_statsmodels() -> None:
-    rng = np.random.default_rng(0)
-    ours, theirs = rng.normal(0.8, 0.01, (2, 8))
-    expected, _, _ = ttost_paired(ours, theirs, -0.02, 0.02)
-    assert _tost_p(tuple(ours - theirs), 0.02) == pytest.approx(expected)
+def test_tost_of_students_sleep_data_is_that_of_statsmodels() -> None:
+    for margin in (1.5, 2.0, 3.0):
+        expected, _, _ = ttost_paired(np.array(SLEEP), np.zeros(10), -margin, margin)
+        assert _tost_p(SLEEP, margin) == pytest.approx(expected)
 
 
 def test_superiority_is_the_share_that_mann_and_whitney_count() -> None:
@@ -139,6 +139,19 @@ def test_the_interval_of_the_time_to_target_covers(n: int) -> None:
         covered[0].append(covers(ours.epochs, truth[0]))
         covered[1].append(covers(saved.difference, truth[0] - truth[1]))
     assert all(0.93 <= np.mean(own) <= 0.97 for own in covered), list(map(np.mean, covered))
+
+
+@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize("num_tasks", [2, 7])
+def test_the_interval_of_the_interquartile_mean_covers(n: int, num_tasks: int) -> None:
+    rng = np.random.default_rng(0)
+    centres = np.linspace(0.9, 1.1, num_tasks)[:, None]
+    truth = stats.trim_mean((centres + rng.normal(0, 0.05, (num_tasks, 10**5))).ravel(), 0.25)
+    hits = [
+        covers(interquartile_mean(list(centres + rng.normal(0, 0.05, (num_tasks, n)))), truth)
+        for _ in range(1500)
+    ]
+    assert 0.93 <= np.mean(hits) <= 0.97, np.mean(hits)
 
 
 @pytest.mark.parametrize("n", [8, 10])

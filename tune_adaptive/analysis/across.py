@@ -1,5 +1,6 @@
 """Over all tasks of an experiment: normalised errors, ranks, profiles. No claim from a few."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,7 @@ class AcrossTasks:
     Attributes:
         schedule: Its name.
         errors: Test error over the mean error of the task's baseline of record, one a run.
-        iqm: Interquartile mean of ``errors`` with its 95% interval by the stratified bootstrap,
-            runs drawn anew within each task (Agarwal et al., NeurIPS 2021): of these tasks.
+        iqm: Interquartile mean of ``errors`` (Agarwal et al., NeurIPS 2021).
         mean_error: Mean over the tasks of their mean normalised error, with its t interval.
         mean_rank: Mean over the tasks of its rank by mean test accuracy, 1 the best.
     """
@@ -69,7 +69,7 @@ def across_tasks(history: History, tasks: Sequence[str]) -> list[AcrossTasks]:
         AcrossTasks(
             schedule=schedule,
             errors=tuple(float(x) for task in by_task for x in task[schedule]),
-            iqm=_iqm([task[schedule] for task in by_task]),
+            iqm=interquartile_mean([task[schedule] for task in by_task]),
             mean_error=mean_interval([float(x) for x in means[:, column]]),
             mean_rank=mean_interval([float(x) for x in ranks[:, column]]),
         )
@@ -77,12 +77,32 @@ def across_tasks(history: History, tasks: Sequence[str]) -> list[AcrossTasks]:
     ]
 
 
-def _iqm(by_task: Sequence[np.ndarray]) -> Mean:
-    rng = np.random.default_rng(0)
-    drawn = np.concatenate([rng.choice(own, (NUM_RESAMPLES, len(own))) for own in by_task], axis=1)
-    low, high = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), [ALPHA / 2, 1 - ALPHA / 2])
+def interquartile_mean(by_task: Sequence[np.ndarray]) -> Mean:
+    """Return the interquartile mean of all runs with its 95% interval, of these tasks.
+
+    IQM -+ t(0.975, sum of n_k - 1) SE, with SE by the stratified bootstrap: runs are drawn anew
+    within each task k, their residuals widened by sqrt(n_k / (n_k - 1)). The percentiles of the
+    same bootstrap cover 89 to 93% at 6 and 10 runs a task. None where no task has two runs.
+
+    Args:
+        by_task: A task's normalised errors, one a run.
+    """
     pooled = np.concatenate(by_task)
-    return Mean(float(stats.trim_mean(pooled, 0.25)), float(low), float(high), len(pooled))
+    iqm, df = float(stats.trim_mean(pooled, 0.25)), len(pooled) - len(by_task)
+    if not df:
+        return Mean(iqm, None, None, len(pooled))
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate(
+        [
+            own.mean()
+            + math.sqrt(len(own) / max(1, len(own) - 1))
+            * (rng.choice(own, (NUM_RESAMPLES, len(own))) - own.mean())
+            for own in by_task
+        ],
+        axis=1,
+    )
+    half = stats.t.ppf(1 - ALPHA / 2, df) * stats.trim_mean(drawn, 0.25, axis=1).std(ddof=1)
+    return Mean(iqm, iqm - float(half), iqm + float(half), len(pooled))
 
 
 def claim(planned: Sequence[str], usable: Sequence[str]) -> str:
