@@ -86,7 +86,7 @@ def test_a_row_that_cannot_be_read_is_skipped_and_named(tmp_path: Path, row: byt
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"event": "opened", "at": 0, "version": 99, "more": 1}\n')
-    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 2"):
+    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 3"):
         ledger.read(path)
 
 

@@ -11,7 +11,8 @@ from tests.analysis.maker import TASK, Maker, epoch
 from tune_adaptive import ledger
 from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.history import Run
-from tune_adaptive.errors import InputError
+from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
+from tune_adaptive.errors import InputError, SearchStopped
 from tune_adaptive.plan import Plan
 from tune_adaptive.protocol import Notes, hear_again
 from tune_adaptive.runs import EpochResult, RunSpec, Slowdown
@@ -22,14 +23,46 @@ class Killed(Exception):
     """The process ended, whatever it was doing."""
 
 
-class Session:
-    """One process that works on an experiment until it ends, or is killed after some events."""
+class Kept(CheckpointStore):
+    """What was kept of runs: how many epochs, whole or not."""
 
-    def __init__(self, plan: Plan, past: list[ledger.Event], kill_after: float = math.inf) -> None:
+    def __init__(self) -> None:
+        self.num_epochs: dict[str, int] = {}
+
+    def read(self, run: RunSpec) -> Checkpoint | None:
+        kept = self.num_epochs.get(run.id)
+        return None if kept is None else Checkpoint(run, kept, {})
+
+    def remove(self, run_id: str) -> None:
+        self.num_epochs.pop(run_id, None)
+
+
+class Session:
+    """One process that works on an experiment until it ends, or is killed after some events.
+
+    Args:
+        plan: Of the experiment.
+        past: Rows of its ledger.
+        kill_after: Rows after which it is killed.
+        kept: Checkpoints; None keeps none.
+        deaths: Share of epochs in which a worker dies.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        past: list[ledger.Event],
+        kill_after: float = math.inf,
+        kept: Kept | None = None,
+        deaths: float = 0.0,
+    ) -> None:
         self.rows = list(past)
         self.kill_after = kill_after
+        self.kept = kept
+        self.deaths = deaths
+        store = kept or Kept()
         notes = Notes(past, self.write)
-        self.stages = Stages(plan, notes)
+        self.stages = Stages(plan, notes, lambda run, num: notes.kept(store, run, num))
         hear_again(past, self.stages, notes)
         self.write(ledger.Opened(0.0, self.sha256))
 
@@ -44,36 +77,54 @@ class Session:
         running: dict[str, tuple[RunSpec, int]] = {}
         while not self.stages.exhausted:
             while len(running) < slots and (run := self.stages.next()) is not None:
-                running[run.id] = run, 0
+                resumed = self.rows[-1]
+                is_resumed = isinstance(resumed, ledger.RunResumed)
+                running[run.id] = run, resumed.num_epochs if is_resumed else 0
             for run, num_done in list(running.values()):
+                if luck(run.id, num_done, len(self.rows)) < self.deaths:
+                    self.stages.failed(run, "the worker process died", transient=True)
+                    del running[run.id]
+                    continue
                 if run.id.endswith("step-0003") and num_done == 1:
-                    self.stages.failed(run, "OSError: gone")
+                    self.stages.failed(run, "ValueError: no such layer")
                     ended = True
                 else:
                     ended = self.stages.heard(run, simulated(run, num_done + 1)) is not None
+                if self.kept is not None and luck(run.id, num_done) < 0.6:
+                    self.kept.num_epochs[run.id] = num_done  # in the middle of the next epoch
                 running[run.id] = run, num_done + 1
                 if ended:
                     del running[run.id]
 
 
+def luck(*told: object) -> float:
+    """A number in [0, 1) that depends on nothing else."""
+    return zlib.crc32(repr(told).encode()) / 2**32
+
+
 def simulated(run: RunSpec, number: int) -> EpochResult:
     """What a run's seed and configuration decide."""
-    luck = zlib.crc32(repr((run.configuration, run.seed, number)).encode()) / 2**32
+    own = luck(run.configuration, run.seed, number)
     ended = number == run.num_epochs
     return replace(
-        epoch(
-            number, 0.5 + 0.4 * luck, luck if ended and run.open_test else None, at=float(number)
-        ),
+        epoch(number, 0.5 + 0.4 * own, own if ended and run.open_test else None, at=float(number)),
         ended=ended,
-        diverged=ended and luck < 0.1,
+        diverged=ended and own < 0.1,
     )
 
 
-def work(plan: Plan, past: list[ledger.Event], slots: int, kill_after: float) -> list[ledger.Event]:
+def work(
+    plan: Plan,
+    past: list[ledger.Event],
+    slots: int,
+    kill_after: float,
+    kept: Kept | None = None,
+    deaths: float = 0.0,
+) -> list[ledger.Event]:
     """Return the ledger's rows after one more session."""
     session = None
     try:
-        session = Session(plan, past, kill_after)
+        session = Session(plan, past, kill_after, kept, deaths)
         session.work(slots)
         session.write(ledger.Closed(session.stages.num_started, 0.0))
     except Killed:
@@ -108,21 +159,29 @@ def test_one_slot_ends_the_same_wherever_it_was_killed(tmp_path: Path, plan: Pla
         plan.stages
     )
     for kill_after in range(1, len(whole), 5):
-        rows = work(plan, work(plan, [], 1, kill_after), 1, math.inf)
-        analysis = table(tmp_path / "cut", plan, rows)
-        assert [told(run) for run in analysis.runs] == expected
-        assert analysis.history.num_sessions == 2
+        for kept in (None, Kept()):
+            rows = work(plan, work(plan, [], 1, kill_after, kept), 1, math.inf, kept)
+            analysis = table(tmp_path / "cut", plan, rows)
+            assert [told(run) for run in analysis.runs] == expected
+            assert analysis.history.num_sessions == 2
 
 
+@pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("slots", [2, 3])
-def test_killed_again_and_again_every_rule_is_kept(tmp_path: Path, plan: Plan, slots: int) -> None:
+def test_killed_again_and_again_every_rule_is_kept(
+    tmp_path: Path, plan: Plan, slots: int, keeps: bool
+) -> None:
     rows: list[ledger.Event] = []
+    kept = Kept() if keeps else None
     for kill_after in range(9, 400, 17):
-        rows = work(plan, rows, slots, kill_after)
-    rows = work(plan, rows, slots, math.inf)
+        rows = work(plan, rows, slots, kill_after, kept, deaths=0.02)
+    rows = work(plan, rows, slots, math.inf, kept, deaths=0.02)
     analysis = table(tmp_path / "cut", plan, rows)
     assert analysis.history.num_sessions > 5
+    assert any(isinstance(row, ledger.RunInterrupted) for row in rows)
     assert any(run.void_epochs for run in analysis.runs)
+    went_on = [row.num_epochs for row in rows if isinstance(row, ledger.RunResumed)]
+    assert any(went_on) == keeps
     assert [check.finding for check in analysis.breaches] == []
     [alone] = [c for c in analysis.checks if c.rule == "Final runs had their device to themselves"]
     assert alone.ok, alone.finding
@@ -150,6 +209,71 @@ def test_a_run_that_was_at_work_begins_anew_before_anything_else(plan: Plan) -> 
     resumed = [row.run_id for row in later if isinstance(row, ledger.RunResumed)]
     assert resumed == begun
     assert later[: len(resumed)] == [row for row in later if isinstance(row, ledger.RunResumed)]
+
+
+def test_workers_that_die_change_nothing_in_one_slot(tmp_path: Path, plan: Plan) -> None:
+    whole = table(tmp_path / "whole", plan, work(plan, [], 1, math.inf))
+    for kept in (None, Kept()):
+        rows = work(plan, [], 1, math.inf, kept, deaths=0.05)
+        assert sum(isinstance(row, ledger.RunInterrupted) for row in rows) > 5
+        analysis = table(tmp_path / "cut", plan, rows)
+        assert [told(run) for run in analysis.runs] == [told(run) for run in whole.runs]
+        assert [check.finding for check in analysis.breaches] == []
+
+
+def test_a_run_is_tried_again_as_often_as_planned_and_then_has_failed(plan: Plan) -> None:
+    session = Session(replace(plan, max_retries=2), [])
+    for _ in range(3):
+        run = session.stages.next()
+        assert run is not None and run.id.endswith("0000")
+        session.stages.failed(run, "the worker process died", transient=True)
+    assert isinstance(session.rows[-1], ledger.RunEnded)
+    following = session.stages.next()
+    assert following is not None and following.id != run.id
+
+
+def fail(session: Session, message: str) -> None:
+    run = session.stages.next()
+    assert run is not None
+    session.stages.failed(run, message)
+
+
+def test_five_that_fail_alike_stop_the_search_and_a_resume_goes_on_after_them(plan: Plan) -> None:
+    session = Session(plan, [])
+    for number in range(3):
+        fail(session, f"trace\nRuntimeError: no memory at 0x{number}")
+    fail(session, "ValueError: another")
+    for number in range(4):
+        fail(session, f"trace\nRuntimeError: no memory at 0x{number}")
+    with pytest.raises(SearchStopped, match=r"5 runs failed alike.*no memory at 0x9"):
+        fail(session, "trace\nRuntimeError: no memory at 0x9")
+    again = Session(plan, session.rows)
+    assert not again.stages.at_work
+    assert len([row for row in again.rows if isinstance(row, ledger.RunEnded)]) == 9
+
+
+def test_a_checkpoint_that_the_ledger_does_not_reach_is_not_used(plan: Plan) -> None:
+    kept = Kept()
+    rows = work(plan, [], 1, 4)
+    [begun] = [row.run.id for row in rows if isinstance(row, ledger.RunStarted)]
+    kept.num_epochs[begun] = 2  # the ledger has one epoch of it
+    assert [row.result.epoch for row in rows if isinstance(row, ledger.EpochDone)] == [1]
+    rows = work(plan, rows, 1, 6, kept)
+    assert [row.num_epochs for row in rows if isinstance(row, ledger.RunResumed)] == [0]
+    assert begun not in kept.num_epochs
+
+
+def test_nothing_is_left_to_do_where_only_the_last_row_is_missing(plan: Plan) -> None:
+    rows = work(plan, [], 1, math.inf)
+    assert isinstance(rows[-1], ledger.Closed)
+    assert [type(row) for row in rows[-4:-1]] == [
+        ledger.EpochDone,
+        ledger.TestOpened,
+        ledger.RunEnded,
+    ]
+    for missing in (1, 2, 3):  # what follows from the last epoch is not trained again
+        assert not Session(plan, rows[:-missing]).stages.has_work()
+    assert Session(plan, rows[:-4]).stages.has_work()
 
 
 def test_a_ledger_of_another_plan_is_not_gone_on_with(plan: Plan) -> None:

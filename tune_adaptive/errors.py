@@ -22,6 +22,10 @@ class NoSuccessfulTrial(RuntimeError):
     exit_code = 5
 
 
+class SearchStopped(NoSuccessfulTrial):
+    """Whatever was tried failed in the same way, so nothing more was tried (exit code 5)."""
+
+
 EXIT_INTERRUPTED = 4
 
 

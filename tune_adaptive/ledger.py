@@ -5,6 +5,7 @@ plan. Each row is on disk before the next is written; a row torn by a crash is c
 when the ledger is opened again.
 """
 
+import errno
 import functools
 import json
 import os
@@ -18,10 +19,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from filelock import FileLock, Timeout
 
-from tune_adaptive.errors import InputError
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,24 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class RunResumed:
-    """A run that was interrupted was handed to a slot again; it begins anew, and its rows too."""
+class RunInterrupted:
+    """A run came to a halt that was no fault of its own: its worker died, or hung."""
 
     run_id: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """A run that was interrupted was handed to a slot again.
+
+    It goes on from a checkpoint with ``num_epochs`` whole epochs, or begins anew; its rows of
+    later epochs are void.
+    """
+
+    run_id: str
+    num_epochs: int
     at: float
 
 
@@ -131,6 +146,7 @@ Event = (
     Opened
     | StageStarted
     | RunStarted
+    | RunInterrupted
     | RunResumed
     | EpochDone
     | RunEnded
@@ -144,6 +160,7 @@ _TYPES: dict[str, Any] = {
     "opened": Opened,
     "stage_started": StageStarted,
     "run_started": RunStarted,
+    "run_interrupted": RunInterrupted,
     "run_resumed": RunResumed,
     "epoch": EpochDone,
     "run_ended": RunEnded,
@@ -160,14 +177,25 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         cut_torn_tail(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._file = path.open("ab", buffering=0)  # nothing is written later than it is asked for
 
     def append(self, event: Event) -> None:
-        """Write one row and wait until it is on disk."""
+        """Write one row and wait until it is on disk.
+
+        Raises:
+            EnvironmentFault: The disk takes no more. The file is as it was.
+        """
         row = {"event": _NAMES[type(event)], **asdict(event)}
-        self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+        size = self._file.tell()
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(size)
+            raise EnvironmentFault(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""

@@ -16,7 +16,7 @@ from tune_adaptive.runs import Slowdown, Stage
 from tune_adaptive.signals.complexity import Complexity
 from tune_adaptive.spaces import space_from_dict
 
-FORMAT = 3
+FORMAT = 4
 
 FIRST_SEED: dict[str, int] = {"search": 0, "select": 100_000, "final": 200_000, "verify": 300_000}
 """Where the seeds of each begin, so that no two share one. Ablations and contention repeat
@@ -105,6 +105,9 @@ class Plan:
         versions: Of the packages that decide the numbers.
         hardware: What the machine is.
         options: What was asked of the tasks, as far as it was not the default.
+        max_retries: How often a run is handed out again that came to a halt by no fault of its own.
+        keep_every_s: Seconds between two checkpoints of a run.
+        hang_after_s: Seconds after which an epoch that has not ended is taken to hang.
         slowdown: What every selected configuration is run again under, if anything.
         run_time_budget_s: Seconds that a schedule which plans in time should take for a run;
             None lets it measure them.
@@ -135,6 +138,9 @@ class Plan:
     versions: Mapping[str, str]
     hardware: Mapping[str, str | int]
     options: Mapping[str, str | int | float]
+    max_retries: int = 3
+    keep_every_s: float = 50.0
+    hang_after_s: float = 600.0
     slowdown: Slowdown | None = None
     run_time_budget_s: float | None = None
     time_budget_s: float | None = None

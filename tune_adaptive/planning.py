@@ -37,6 +37,7 @@ WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
 MAX_PILOTS = 4
+MIN_HANG_S, HANG_EPOCHS = 600.0, 30
 MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of MiB
 
 
@@ -113,6 +114,10 @@ def prepare(request: Request) -> Experiment:
             for name, value in asdict(request.options).items()
             if value is not None
         },
+        max_retries=request.max_retries,
+        keep_every_s=request.keep_every_s,
+        hang_after_s=request.hang_after_s
+        or max(MIN_HANG_S, HANG_EPOCHS * max(task.loaded_epoch_s for task in task_plans)),
         slowdown=request.slowdown,
         run_time_budget_s=request.run_time_budget_s,
         time_budget_s=request.time_budget_s,

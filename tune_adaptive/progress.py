@@ -42,7 +42,7 @@ class Tally:
     spent: dict[Stage, float] = field(default_factory=dict)
     arms: dict[tuple[str, str], ArmTally] = field(default_factory=dict)
     runs: dict[str, RunSpec] = field(default_factory=dict)
-    run_spent: dict[str, float] = field(default_factory=dict)
+    run_spent: dict[str, dict[int, float]] = field(default_factory=dict)  # by epoch
     last: dict[str, float] = field(default_factory=dict)
 
     def add(self, event: ledger.Event) -> None:
@@ -61,13 +61,17 @@ class Tally:
             self.runs[event.run.id] = event.run
             self._arm(event.run).running += 1
         elif isinstance(event, ledger.RunResumed):
-            run, void = self.runs[event.run_id], self.run_spent.pop(event.run_id, 0.0)
+            run, spent = self.runs[event.run_id], self.run_spent.get(event.run_id, {})
+            kept = {epoch: e for epoch, e in spent.items() if epoch <= event.num_epochs}
+            void = max(spent.values(), default=0.0) - max(kept.values(), default=0.0)
+            self.run_spent[run.id] = kept
             self._arm(run).spent -= void
             self.spent[run.stage] -= void
         elif isinstance(event, ledger.EpochDone):
             run, result = self.runs[event.run_id], event.result
-            delta = result.epoch_equivalents - self.run_spent.get(run.id, 0.0)
-            self.run_spent[run.id] = result.epoch_equivalents
+            spent = self.run_spent.setdefault(run.id, {})
+            delta = result.epoch_equivalents - max(spent.values(), default=0.0)
+            spent[result.epoch] = result.epoch_equivalents
             self.last[run.id] = result.val_accuracy
             self._arm(run).spent += delta
             self.spent[run.stage] += delta
@@ -145,6 +149,8 @@ class Progress:
             if event.message:
                 shown += f" ({last_line(event.message)})"
             self._say(f"{event.run_id} {event.status}{shown} | {self._summary()}")
+        elif isinstance(event, ledger.RunInterrupted):
+            self._say(f"{event.run_id} interrupted ({last_line(event.message)}); it is tried again")
         elif isinstance(event, ledger.Selected):
             schedule = event.configuration.schedule
             self._say(f"selected for {event.task} {schedule}: val {event.val_accuracy:.4f}")

@@ -5,21 +5,29 @@ interrupted experiment is resumed by letting them hear its ledger again: the sam
 studies and stages come of it, to the bit, and whatever was at work begins anew.
 """
 
-import random
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields
 
 from tune_adaptive import ledger as record
-from tune_adaptive.errors import EnvironmentFault, InputError, NoSuccessfulTrial, last_line
+from tune_adaptive.checkpoints import CheckpointStore
+from tune_adaptive.errors import (
+    EnvironmentFault,
+    InputError,
+    NoSuccessfulTrial,
+    SearchStopped,
+    last_line,
+)
 from tune_adaptive.ledger import Ledger, locked
 from tune_adaptive.plan import hash_file
 from tune_adaptive.planning import Experiment
 from tune_adaptive.runs import RunSpec
 from tune_adaptive.signals.node import Node
-from tune_adaptive.signals.replay import dump_signals, read_signals
+from tune_adaptive.signals.recordings import Recordings
+from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.stages import Stages
 from tune_adaptive.tuning.engine import cluster, execute, quiet
 
@@ -48,28 +56,23 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
 
 
 def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
-    plan, signals = experiment.plan, experiment.folder / "signals"
+    plan = experiment.plan
+    recordings = Recordings(experiment.folder / "signals")
+    checkpoints = CheckpointStore(str(experiment.folder / "checkpoints"))
+    checkpoints.open()
+    steps_per_epoch = {
+        task.name: math.ceil(task.num_train / task.batch_size) for task in plan.tasks
+    }
     with Ledger(experiment.folder / "ledger.jsonl") as ledger:
 
         def write(event: record.Event) -> None:
             if isinstance(event, record.RunResumed):
-                (signals / f"{event.run_id}.jsonl").unlink(missing_ok=True)
+                num_steps = event.num_epochs * steps_per_epoch[stages.at_work[event.run_id].task]
+                recordings.cut(event.run_id, num_steps)
             ledger.append(event)
+            if isinstance(event, record.RunEnded):
+                checkpoints.remove(event.run_id)
             watch(event)
-
-        def recording(run: RunSpec) -> str:
-            """Return what ``run`` hears of another run's recording."""
-            if run.hearing is None:
-                return ""
-            heard = read_signals(signals / f"{run.hearing.recording}.jsonl")
-            heard = [signal for signal in heard if signal.lr is not None]
-            if run.hearing.shuffled:
-                random.Random(run.seed).shuffle(heard)
-            return dump_signals(heard)
-
-        def record_signals(run: RunSpec, lines: str) -> None:
-            with (signals / f"{run.id}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(lines)
 
         data_bytes = sum(data.nbytes for data in experiment.datasets.values())
         data_bytes += sum(task.nbytes for task in experiment.tasks.values())
@@ -77,20 +80,22 @@ def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
             node.latest()  # this process is the node's sampler, as long as the experiment runs
             past = experiment.past or ()
             notes = Notes(past, write)
-            stages = Stages(plan, notes)
+            stages = Stages(plan, notes, lambda *run: notes.kept(checkpoints, *run))
             hear_again(past, stages, notes)
             write(record.Opened(time.time(), hash_file(experiment.folder / "plan.toml")))
             try:
-                with cluster(plan, data_bytes, verbose):
-                    execute(
-                        stages,
-                        plan,
-                        experiment.tasks,
-                        experiment.datasets,
-                        experiment.replay,
-                        record_signals,
-                        recording,
-                    )
+                if stages.has_work():
+                    with cluster(plan, data_bytes, verbose):
+                        execute(
+                            stages,
+                            plan,
+                            experiment.tasks,
+                            experiment.datasets,
+                            checkpoints,
+                            experiment.replay,
+                            recordings.add,
+                            recordings.heard_by,
+                        )
             finally:
                 stages.save_studies(experiment.folder / "studies.db")
         if not stages.selected:
@@ -147,6 +152,21 @@ class Notes:
                 f"{recorded}\nand now it would be\n{event}"
             )
 
+    def kept(self, checkpoints: CheckpointStore, run: RunSpec, num_epochs: int) -> int:
+        """Return the epochs after which ``run`` can go on, of ``num_epochs`` it was heard of.
+
+        While the ledger is heard again, that is what it has; then, what the checkpoint has. One
+        that is not whole, or that the ledger does not reach, is removed.
+        """
+        if self.expected:
+            recorded = self.expected[0]
+            return recorded.num_epochs if isinstance(recorded, record.RunResumed) else 0
+        checkpoint = checkpoints.read(run)
+        if checkpoint is not None and checkpoint.num_epochs <= num_epochs:
+            return checkpoint.num_epochs
+        checkpoints.remove(run.id)
+        return 0
+
 
 def _without_time(event: record.Event) -> dict[str, object]:
     return {"event": type(event)} | {
@@ -168,8 +188,11 @@ def hear_again(past: Sequence[record.Event], stages: Stages, notes: Notes) -> No
             continue  # it followed from one before, and has been compared
         elif isinstance(event, record.EpochDone) and event.run_id in stages.at_work:
             stages.heard(runs[event.run_id], event.result)
+        elif isinstance(event, record.RunInterrupted) and event.run_id in stages.at_work:
+            stages.failed(runs[event.run_id], event.message, transient=True)
         elif isinstance(event, record.RunEnded) and event.run_id in stages.at_work:
-            stages.failed(runs[event.run_id], event.message)
+            with suppress(SearchStopped):  # the session ended there; this one may do better
+                stages.failed(runs[event.run_id], event.message)
         else:
             stages.next()
     if notes.expected:

@@ -91,6 +91,11 @@ class Request:
         signals: ``live``, ``steady`` or ``replay:FILE``.
         run_time_budget_s: Seconds that a schedule which plans in time should take for a run,
             > 0; None lets it measure them.
+        max_retries: How often a run is tried again whose worker died, hung or met with a fault
+            of its surroundings, >= 0.
+        keep_every_s: Seconds between two checkpoints of a run, > 0; what a run loses at most.
+        hang_after_s: Seconds after which an epoch that has not ended is taken to hang, > 0; None
+            is 30 epochs, at least 10 minutes.
         seed: Root of all seeds.
         command: What was typed, for the record.
     """
@@ -114,11 +119,14 @@ class Request:
     precision: str = "auto"
     signals: str = "live"
     run_time_budget_s: float | None = None
+    max_retries: int = 3
+    keep_every_s: float = 50.0
+    hang_after_s: float | None = None
     seed: int = 0
     command: str = ""
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str) -> float:
     """Read ``8h``, ``1h30m``, ``90m`` or ``45s`` [s].
 
     Raises:
@@ -126,7 +134,7 @@ def parse_duration(text: str) -> float:
     """
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
     if found is None or not text:
-        raise InputError(f"--time-budget {text!r}: must be like 8h, 1h30m, 90m or 45s")
+        raise InputError(f"{option} {text!r}: must be like 8h, 1h30m, 90m or 45s")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + seconds
 
@@ -210,6 +218,19 @@ def check_request(request: Request) -> None:
             "--run-time-budget",
             request.run_time_budget_s,
             request.run_time_budget_s is None or 0 < request.run_time_budget_s < math.inf,
+            "> 0 seconds and finite",
+        ),
+        ("--max-retries", request.max_retries, request.max_retries >= 0, ">= 0"),
+        (
+            "--checkpoint-every",
+            request.keep_every_s,
+            0 < request.keep_every_s < math.inf,
+            "> 0 seconds and finite",
+        ),
+        (
+            "--hang-after",
+            request.hang_after_s,
+            request.hang_after_s is None or 0 < request.hang_after_s < math.inf,
             "> 0 seconds and finite",
         ),
         *(

@@ -125,6 +125,15 @@ def main(
         float | None,
         typer.Option(help="Seconds a run should take, for adaptive.", rich_help_panel=HOW),
     ] = None,
+    max_retries: Annotated[
+        int, typer.Option(help="Of a run whose worker died.", rich_help_panel=HOW)
+    ] = 3,
+    checkpoint_every: Annotated[
+        str, typer.Option(help="What a run may lose, like 5m.", rich_help_panel=HOW)
+    ] = "50s",
+    hang_after: Annotated[
+        str | None, typer.Option(help="When an epoch hangs, like 10m.", rich_help_panel=HOW)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Root of all seeds.", rich_help_panel=HOW)] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Let Ray speak.", rich_help_panel=HOW)
@@ -140,7 +149,7 @@ def main(
     if preset not in PRESETS:
         raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
     usual = PRESETS[preset]
-    time_budget_s = None if time_budget is None else parse_duration(time_budget)
+    time_budget_s = None if time_budget is None else parse_duration(time_budget, "--time-budget")
     if time_budget is None and epochs is None:
         time_budget_s = usual.time_budget_s
     experiment = prepare(
@@ -176,6 +185,9 @@ def main(
             precision=precision,
             signals=signals,
             run_time_budget_s=run_time_budget,
+            max_retries=max_retries,
+            keep_every_s=parse_duration(checkpoint_every, "--checkpoint-every"),
+            hang_after_s=None if hang_after is None else parse_duration(hang_after, "--hang-after"),
             seed=seed,
             command=shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]]),
         )

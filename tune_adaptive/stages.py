@@ -11,15 +11,17 @@ What runs next depends on what was heard, in the order it was heard, and on noth
 
 import math
 import random
+import re
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from tune_adaptive import ledger as record
 from tune_adaptive.ablations import ablate
+from tune_adaptive.errors import SearchStopped, last_line
 from tune_adaptive.plan import CANARY_EPOCHS, Plan, TaskPlan
 from tune_adaptive.runs import (
     RECIPE_NAMES,
@@ -31,7 +33,10 @@ from tune_adaptive.runs import (
 )
 from tune_adaptive.spaces import space_from_dict
 from tune_adaptive.tuning.arms import Arm, Arms
-from tune_adaptive.tuning.jobs import FixedRuns, ResumableJobs
+from tune_adaptive.tuning.jobs import FixedRuns, StageJobs
+
+MAX_FAILURES_ALIKE = 5
+DIGITS = re.compile(r"\d+")  # addresses, ids and sizes differ where the reason does not
 
 
 class Stages:
@@ -40,22 +45,33 @@ class Stages:
     Args:
         plan: What was decided.
         note: Takes every event that follows from it and from what is heard.
+        kept: Given a run that was interrupted and the epochs it was heard to have done, says
+            after how many of them it can go on.
     """
 
-    def __init__(self, plan: Plan, note: Callable[[record.Event], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        note: Callable[[record.Event], None],
+        kept: Callable[[RunSpec, int], int] = lambda run, num_epochs: 0,
+    ) -> None:
         self._plan = plan
         self._arms = _arms(plan)
         self._note = note
+        self._kept = kept
         self.at_work: dict[str, RunSpec] = {}  # by id, in the order they were started
+        self._num_epochs: dict[str, int] = {}  # that those at work were heard to have done
+        self._num_retries: Counter[str] = Counter()
         self._interrupted: deque[RunSpec] = deque()
+        self._alike: list[str] = []  # what runs said that failed one after the other
         self.selected: list[Configuration] = []
         self.num_started = 0
         self._ended_well: set[str] = set()
         self.failure = ""  # what the last run that failed said
         self._stages = self._sequence()
-        self._present: ResumableJobs | None = FixedRuns([])  # before the first stage
+        self._present: StageJobs | None = FixedRuns([])  # before the first stage
 
-    def _sequence(self) -> Iterator[ResumableJobs]:
+    def _sequence(self) -> Iterator[StageJobs]:
         plan, note = self._plan, self._note
         self._begin("search")
         yield self._arms
@@ -140,7 +156,7 @@ class Stages:
         epochs = self._plan.stage_epochs(stage)
         self._note(record.StageStarted(stage, epochs, self.num_started, time.time()))
 
-    def _exclusive(self, runs: list[RunSpec]) -> ResumableJobs:
+    def _exclusive(self, runs: list[RunSpec]) -> StageJobs:
         """One run a device, so that their times can be compared."""
         return FixedRuns(runs, self._plan.final_slots)
 
@@ -152,8 +168,9 @@ class Stages:
         return [each for own in arms.values() for each in ablate(own, stage)]
 
     def interrupt(self) -> None:
-        """Give up what is at work; it begins anew before anything else starts."""
+        """Give up what is at work; it goes on before anything else starts."""
         self._interrupted = deque(self.at_work.values())
+        self._alike = []
 
     def save_studies(self, path: Path) -> None:
         """Write every arm's study to an SQLite file that optuna-dashboard opens."""
@@ -164,17 +181,27 @@ class Stages:
         if self._interrupted:
             assert self._present is not None
             run = self._interrupted.popleft()
-            self._present.resumed(run)
-            self._note(record.RunResumed(run.id, time.time()))
+            num_epochs = self._kept(run, self._num_epochs[run.id])
+            self._num_epochs[run.id] = num_epochs
+            self._present.resumed(run, num_epochs)
+            self._note(record.RunResumed(run.id, num_epochs, time.time()))
             return run
-        while self._present is not None and self._present.exhausted:
-            self._present = next(self._stages, None)
+        self._advance()
         started = None if self._present is None else self._present.next()
         if started is not None:
-            self.at_work[started.id] = started
+            self.at_work[started.id], self._num_epochs[started.id] = started, 0
             self.num_started += 1
             self._note(record.RunStarted(started, time.time()))
         return started
+
+    def _advance(self) -> None:
+        while self._present is not None and self._present.exhausted:
+            self._present = next(self._stages, None)
+
+    def has_work(self) -> bool:
+        """Whether there is another run, or one at work; begins the next stage where it is due."""
+        self._advance()
+        return not self.exhausted
 
     @property
     def exhausted(self) -> bool:
@@ -184,24 +211,41 @@ class Stages:
     def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
         """Hear an epoch; return how the run ends here, or None: it goes on."""
         assert self._present is not None
+        self._num_epochs[run.id] = result.epoch
         self._note(record.EpochDone(run.id, result))
         if result.test_accuracy is not None:
             self._note(record.TestOpened(run.id, time.time()))
         status = self._present.heard(run, result)
         if status is not None:
             del self.at_work[run.id]
+            self._alike = []
             self._note(record.RunEnded(run.id, status, "", time.time()))
         if status == "completed":
             self._ended_well.add(run.id)
         return status
 
-    def failed(self, run: RunSpec, message: str) -> None:
-        """Hear that a run raised or its process died."""
+    def failed(self, run: RunSpec, message: str, transient: bool = False) -> None:
+        """Hear that a run raised or its process died; hand it out again if that may help.
+
+        Raises:
+            SearchStopped: As many runs failed, one after the other, with the same words.
+        """
         assert self._present is not None
+        if transient and self._num_retries[run.id] < self._plan.max_retries:
+            self._num_retries[run.id] += 1
+            self._interrupted.append(run)
+            self._note(record.RunInterrupted(run.id, message, time.time()))
+            return
         del self.at_work[run.id]
         self._present.failed(run, message)
         self.failure = message
         self._note(record.RunEnded(run.id, "failed", message, time.time()))
+        words = DIGITS.sub("", last_line(message))
+        self._alike = [*self._alike, words] if words in self._alike[-1:] else [words]
+        if len(self._alike) == MAX_FAILURES_ALIKE:
+            raise SearchStopped(
+                f"{MAX_FAILURES_ALIKE} runs failed alike, one after the other: {last_line(message)}"
+            )
 
 
 def _arms(plan: Plan) -> Arms:

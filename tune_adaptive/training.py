@@ -8,15 +8,17 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tune_adaptive.checkpoints import Checkpoint
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.schedules import (
     SCHEDULES,
@@ -55,6 +57,16 @@ class Material:
         return math.ceil(len(self.train) / self.task.batch_size)
 
 
+class Keeper(Protocol):
+    """Keeps a run's state, so that it can be gone on with elsewhere."""
+
+    def is_due(self) -> bool:
+        """Whether it should be kept now; asked between any two steps."""
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Keep it."""
+
+
 def train(
     run: RunSpec,
     material: Material,
@@ -62,6 +74,8 @@ def train(
     *,
     record: Callable[[list[Signal]], None] | None = None,
     heard: Sequence[Signal] = (),
+    keeper: Keeper | None = None,
+    kept: Checkpoint | None = None,
 ) -> Iterator[EpochResult]:
     """Train ``run`` on ``material``; yield one result an epoch, the last with ``ended``.
 
@@ -78,6 +92,9 @@ def train(
         heard: A recording that the schedule hears, step by step, instead of this run; its
             last step goes on. Of it come what ``run.hearing`` names or, with ``run.signals``
             = ``replay``, seconds and load.
+        keeper: Keeps the run's state whenever it asks for it.
+        kept: What a keeper was given of this very run. It goes on from there and, where its
+            signals do not depend on a clock, ends as it would have, bit for bit.
     """
     device, steps_per_epoch = material.device, material.steps_per_epoch
     total_steps = run.num_epochs * steps_per_epoch
@@ -116,16 +133,28 @@ def train(
     num_cotenants = meter.num_cotenants()
     told = _Told(schedule, meter, run, total_steps, heard)
     trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
-    num_steps = num_examples = 0
+    num_steps = num_examples = num_epochs_before = 0
+    part: _EpochPart | None = None  # of an epoch that was begun elsewhere
+    parts = _Parts(model, optimizer, schedule, feed, told)
+    if kept is not None:
+        num_epochs_before, num_steps = kept.num_epochs, kept.state["num_steps"]
+        num_examples = kept.state["num_examples"]
+        part = parts.restore(kept.state, order)
 
-    for epoch in range(1, run.num_epochs + 1):
+    for epoch in range(num_epochs_before + 1, run.num_epochs + 1):
         model.train()
         set_mode(optimizer, training=True)
-        start = time.perf_counter()
-        asked_s = 0.0  # validation that the schedule asked for inside the epoch
-        losses: list[Tensor] = []
-        trace: list[tuple[int, float]] = []
-        for inputs, y in feed.train(material.train, task.batch_size, order):
+        order_before = order.get_state()
+        batches = feed.train(material.train, task.batch_size, order)
+        if part is None:
+            part = _EpochPart()
+        elif kept is not None:
+            parts.skip(batches, len(part.losses), kept.state)
+            kept = None  # as large as the run itself
+        losses, trace = part.losses, part.trace
+        asked_s = part.asked_s  # validation that the schedule asked for inside the epoch
+        start = time.perf_counter() - part.train_s - asked_s
+        for inputs, y in batches:
             lr = float(optimizer.param_groups[0]["lr"])
             if num_steps % trace_every == 0:
                 trace.append((num_steps, lr))
@@ -159,6 +188,14 @@ def train(
                 break
             if listener is not None and (listener.finished or listener.diverged):
                 break
+            if keeper is not None and keeper.is_due():
+                with listener.paused() if listener is not None else nullcontext():
+                    paused = time.perf_counter()
+                    done = _EpochPart(losses, trace, paused - start - asked_s, asked_s)
+                    state = parts.state(order_before, done)
+                    state |= {"num_steps": num_steps, "num_examples": num_examples}
+                    keeper.keep(Checkpoint(run, epoch - 1, state))
+                    start += time.perf_counter() - paused
         losses_read = torch.stack(losses).tolist()
         train_loss = statistics.fmean(losses_read)
         train_s = time.perf_counter() - start - asked_s
@@ -211,7 +248,73 @@ def train(
             yield result
         if ended:
             return
+        part = None
         num_cotenants = None  # counting them is slow: at the start and at the end
+
+
+@dataclass(slots=True)
+class _EpochPart:
+    """What an epoch adds up until it ends."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    trace: list[tuple[int, float]] = field(default_factory=list)
+    train_s: float = 0.0
+    asked_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """All of a run that changes from step to step, but for its counters and its data's order."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+    feed: Feed
+    told: "_Told"
+
+    def state(self, order_before: Tensor, part: _EpochPart) -> dict[str, Any]:
+        """Return the state; ``order_before`` is the data order's generator before the epoch."""
+        device = part.losses[0].device
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "told": self.told.state(),
+            "order": order_before,
+            "augmentation": self.feed.generator and self.feed.generator.get_state(),
+            "rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "losses": torch.stack(part.losses),
+            "trace": part.trace,
+            "train_s": part.train_s,
+            "asked_s": part.asked_s,
+        }
+
+    def restore(self, state: Mapping[str, Any], order: Generator) -> _EpochPart:
+        """Take back a state, but for what the epoch's batches will draw; see :meth:`skip`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, own in self.optimizer.state.items():
+            for name, value in own.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # Kept contiguous; a fused step wants the memory format of its parameter.
+                    own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        self.schedule.load_state_dict(state["schedule"])
+        self.told.restore(state["told"])
+        order.set_state(state["order"])
+        device = next(self.model.parameters()).device
+        losses = list(state["losses"].to(device).unbind())
+        return _EpochPart(losses, state["trace"], state["train_s"], state["asked_s"])
+
+    def skip(self, batches: Iterator[Any], num: int, state: Mapping[str, Any]) -> None:
+        """Pass over the batches that were trained on, and put the generators where they were."""
+        for _ in itertools.islice(batches, num):
+            pass
+        if self.feed.generator is not None:
+            self.feed.generator.set_state(state["augmentation"])
+        torch.set_rng_state(state["rng"])
+        if state["device_rng"] is not None:
+            torch.cuda.set_rng_state(state["device_rng"], state["losses"].device)
 
 
 class _Told:
@@ -234,7 +337,7 @@ class _Told:
         replayed = () if run.slowdown else ("seconds", "load")
         self._names = run.hearing.names if run.hearing else replayed
         self._signals: list[Signal] = []
-        self._grad_norms: list[Tensor] = []
+        self._grad_norms: list[float | Tensor] = []
 
     def step(
         self, step: int, lr: float, loss: Tensor, grad_norm: Tensor | None, val_loss: float | None
@@ -269,6 +372,18 @@ class _Told:
         if self._listener is not None:
             self._listener.observe(val_loss=val_loss)
         self._signals.append(Signal(step, val_loss=val_loss))
+
+    def state(self) -> dict[str, Any]:
+        """Return what was told since :meth:`take`."""
+        return {
+            "signals": [asdict(signal) for signal in self._signals],
+            "grad_norms": floats(self._grad_norms),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state` returned."""
+        self._signals = [Signal(**row) for row in state["signals"]]
+        self._grad_norms = list(state["grad_norms"])
 
     def take(self, losses: Sequence[float]) -> list[Signal]:
         """Return what was told since the last call, with the losses of its steps."""

@@ -263,12 +263,30 @@ def test_a_trial_of_a_strange_name_is_a_finding(tmp_path: Path) -> None:
 
 def test_what_interruptions_threw_away_adds_up(tmp_path: Path) -> None:
     maker = honest(tmp_path)
-    interruption = [ledger.Opened(0.0, ""), ledger.RunResumed("search-adaptive-0000", 0.0)]
+    interruption = [ledger.Opened(0.0, ""), ledger.RunResumed("search-adaptive-0000", 0, 0.0)]
     maker.events[3:3] = [*interruption, ledger.EpochDone("search-adaptive-0000", epoch(1, 0.5))]
     maker.events[6:6] = interruption
     maker.events[8:8] = [ledger.EpochDone("search-adaptive-0000", e) for e in three(0.85)]
     run = maker.analysis().runs[0]
     assert (run.spec.id, run.void_epochs) == ("search-adaptive-0000", 3.0)
+
+
+def test_what_a_checkpoint_kept_is_not_thrown_away(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    first = [n for n, e in enumerate(maker.events) if isinstance(e, ledger.EpochDone)][1]
+    name = "search-adaptive-0000"
+    maker.events[first + 1 : first + 1] = [
+        ledger.RunInterrupted(name, "the worker process died", 0.0),
+        ledger.RunResumed(name, 1, 0.0),
+        ledger.EpochDone(name, three(0.85)[1]),
+    ]
+    analysis = maker.analysis()
+    run = analysis.runs[0]
+    assert [e.epoch for e in run.epochs] == [1, 2, 3]
+    assert (run.num_resumed, run.void_epochs) == (1, 1.0)
+    [told] = [check for check in analysis.checks if check.rule == ACCOUNTED]
+    assert told.ok
+    assert "1 went on after an interruption, 1 epochs thrown away" in told.finding
 
 
 @pytest.mark.parametrize("how", ["withheld", "failed", "same seed"])
@@ -332,12 +350,12 @@ def test_a_selection_that_was_not_the_planned_one(tmp_path: Path, how: str) -> N
     assert rules(maker.analysis()) == [SELECTION]
 
 
-def test_a_run_that_began_anew_without_an_interruption(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_without_an_interruption(tmp_path: Path) -> None:
     maker = honest(tmp_path)
-    maker.events.insert(3, ledger.RunResumed("search-adaptive-0000", 0.0))
+    maker.events.insert(3, ledger.RunResumed("search-adaptive-0000", 0, 0.0))
     analysis = maker.analysis()
     assert "The ledger is whole" in rules(analysis)
-    assert "begins anew without an interruption" in failed(analysis)[0].finding
+    assert "goes on without an interruption" in failed(analysis)[0].finding
 
 
 def test_a_lost_run_is_told(tmp_path: Path) -> None:

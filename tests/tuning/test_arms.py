@@ -72,13 +72,27 @@ def test_optuna_hears_nothing_of_an_attempt_that_was_thrown_away() -> None:
     run = own.start()
     for epoch in range(1, 6):
         own.heard(run, result(epoch, 6, 0.9))
-    own.resumed(run)
+    own.resumed(run, 0)
     assert own.spent == 0
     for epoch in range(1, 7):
         own.heard(run, result(epoch, 6, 0.5))
     [trial] = own.study.trials
     assert trial.intermediate_values == {epoch: 0.5 for epoch in range(1, 7)}
     assert (trial.value, own.spent) == (0.5, 6)
+
+
+def test_of_a_run_that_goes_on_later_epochs_alone_are_forgotten() -> None:
+    own = arm()
+    run = own.start()
+    for epoch in range(1, 4):
+        own.heard(run, result(epoch, 6, 0.9))
+    own.resumed(run, 2)
+    assert own.spent == 2
+    for epoch in range(3, 7):
+        own.heard(run, result(epoch, 6, 0.5))
+    [trial] = own.study.trials
+    assert trial.intermediate_values == {1: 0.9, 2: 0.9, 3: 0.5, 4: 0.5, 5: 0.5, 6: 0.5}
+    assert own.spent == 6
 
 
 @given(

@@ -33,6 +33,6 @@ def test_a_run_that_begins_anew_is_off_every_rung() -> None:
     asha = Asha(9)
     for run, value in (("a", 0.9), ("b", 0.6), ("c", 0.7)):
         asha.goes_on(run, 3, value)
-    asha.forget("a")
+    asha.forget("a", 0)
     assert asha.goes_on("d", 3, 0.8), "the best of three"
     assert not asha.goes_on("a", 3, 0.75)

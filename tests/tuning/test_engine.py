@@ -2,6 +2,7 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.test_training import TASK, linear, tiny_data
+from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.plan import Plan, TaskPlan
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
 from tune_adaptive.tasks import Task
@@ -105,17 +107,20 @@ class Recorder(FixedRuns):
         self.num_running -= status is not None
         return status
 
-    def failed(self, run: RunSpec, message: str) -> None:
+    def failed(self, run: RunSpec, message: str, transient: bool = False) -> None:
         self.failures[run.id] = message
         self.num_running -= 1
         super().failed(run, message)
 
 
 def go(
-    jobs: FixedRuns, build: Callable[[Description], nn.Module] = linear, **options: float
+    jobs: Recorder, build: Callable[[Description], nn.Module] = linear, **options: float
 ) -> None:
     task = Task(TASK.name, data=tiny_data, build=build, batch_size=16)
-    execute(jobs, plan(**options), {TASK.name: task}, {TASK.name: tiny_data()})  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        store = CheckpointStore(folder)
+        own = plan(**options)  # type: ignore[arg-type]
+        execute(jobs, own, {TASK.name: task}, {TASK.name: tiny_data()}, store)
 
 
 def test_every_run_trains_to_its_end_and_opens_the_test_split_once() -> None:

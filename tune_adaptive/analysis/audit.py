@@ -103,8 +103,9 @@ def _accounts(history: History) -> Check:
             ]
     counts = Counter(run.status for run in history.runs)
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    if void := [run.void_epochs for run in history.runs if run.void_epochs]:
-        told += f"; {len(void)} begun anew after an interruption, {sum(void):g} epochs thrown away"
+    if resumed := [run for run in history.runs if run.num_resumed]:
+        void = sum(run.void_epochs for run in resumed)
+        told += f"; {len(resumed)} went on after an interruption, {void:g} epochs thrown away"
     return make_check("Every launched run is accounted for", found, told)
 
 

@@ -22,6 +22,7 @@ class Run:
     epochs: tuple[EpochResult, ...]
     status: str  # a Status, or "lost": no end was recorded
     message: str
+    num_resumed: int = 0  # how often it was handed out again
     void_epochs: float = 0.0  # epoch-equivalents that interruptions threw away
 
     @property
@@ -164,7 +165,7 @@ def _runs(events: Sequence[ledger.Event], plan: Plan) -> tuple[list[Run], list[s
     """Return the runs, and what of the ledger could not be used."""
     tasks = {task.name for task in plan.tasks}
     runs: dict[str, Run] = {}
-    sessions: dict[str, int] = {}  # in which each run was started last
+    sessions: dict[str, int] = {}  # in which each run was started last; 0: interrupted since
     damage = []
     session = 0
     for event in events:
@@ -183,7 +184,10 @@ def _runs(events: Sequence[ledger.Event], plan: Plan) -> tuple[list[Run], list[s
                 continue
             runs[spec.id] = Run(spec, event.at, None, (), "lost", "")
             sessions[spec.id] = session
-        elif isinstance(event, ledger.RunResumed | ledger.EpochDone | ledger.RunEnded):
+        elif isinstance(
+            event,
+            ledger.RunInterrupted | ledger.RunResumed | ledger.EpochDone | ledger.RunEnded,
+        ):
             run = runs.get(event.run_id)
             if run is None:
                 damage.append(f"a row tells of run {event.run_id}, whose start is not there")
@@ -197,10 +201,14 @@ def _runs(events: Sequence[ledger.Event], plan: Plan) -> tuple[list[Run], list[s
                 runs[event.run_id] = replace(
                     run, ended_at=event.at, status=event.status, message=event.message
                 )
+            elif isinstance(event, ledger.RunInterrupted):
+                sessions[event.run_id] = 0
             elif sessions[event.run_id] == session:
-                damage.append(f"run {event.run_id} begins anew without an interruption")
+                damage.append(f"run {event.run_id} goes on without an interruption")
             else:
-                void = run.void_epochs + run.epoch_equivalents
-                runs[event.run_id] = replace(run, started_at=event.at, epochs=(), void_epochs=void)
+                kept = tuple(epoch for epoch in run.epochs if epoch.epoch <= event.num_epochs)
+                resumed = replace(run, epochs=kept, num_resumed=run.num_resumed + 1)
+                void = run.void_epochs + run.epoch_equivalents - resumed.epoch_equivalents
+                runs[event.run_id] = replace(resumed, started_at=event.at, void_epochs=void)
                 sessions[event.run_id] = session
     return list(runs.values()), list(dict.fromkeys(damage))

@@ -65,6 +65,10 @@ class Split:
 class Feed(Protocol):
     """Cuts splits into batches of a model's inputs."""
 
+    @property
+    def generator(self) -> Generator | None:
+        """What draws the augmentation, if anything is drawn."""
+
     def train(self, split: Split, batch_size: int, order: Generator) -> Iterator[Batch]:
         """Yield ceil(N / batch_size) batches, in an order drawn from ``order``."""
 
@@ -91,13 +95,13 @@ class ArrayFeed:
         self._mean = torch.tensor(description.mean, device=device).view(shape)
         self._std = torch.tensor(description.std, device=device).view(shape)
         self._augment = augment
-        self._generator = Generator(device).manual_seed(seed)
+        self.generator = Generator(device).manual_seed(seed)
 
     def train(self, split: Split, batch_size: int, order: Generator) -> Iterator[Batch]:
         """Yield batches in random order, augmented; the last may be smaller."""
         permutation = to_device(torch.randperm(len(split), generator=order), split.x.device)
         for rows in permutation.split(batch_size):
-            x = augmented(split.x[rows], self._augment, self._generator)
+            x = augmented(split.x[rows], self._augment, self.generator)
             yield (self._standardized(x),), split.y[rows]
 
     def evaluate(self, split: Split) -> Iterator[Batch]:
@@ -113,6 +117,8 @@ class ArrayFeed:
 
 class TextFeed:
     """Texts of like length together, padded to the longest of their batch and no further."""
+
+    generator = None
 
     def train(self, split: Split, batch_size: int, order: Generator) -> Iterator[Batch]:
         """Yield batches of ``batch_size`` (the last of the last bucket may be smaller).

@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import Trial, TrialState
 from scipy.stats.qmc import Halton
 
+from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
 from tune_adaptive.spaces import SearchSpace
 from tune_adaptive.tuning.asha import Asha, first_rung
@@ -36,8 +37,12 @@ class Candidate:
 class _Running:
     trial: Trial
     reserved: float  # epoch-equivalents the run may spend in all
-    spent: float = 0.0
+    spent_by: dict[int, float] = field(default_factory=dict)  # by epoch, those before it included
     values: dict[int, float] = field(default_factory=dict)  # by epoch
+
+    @property
+    def spent(self) -> float:
+        return max(self.spent_by.values(), default=0.0)
 
 
 class Arm:
@@ -141,7 +146,7 @@ class Arm:
         """
         running = self._running[run.id]
         self.spent += result.epoch_equivalents - running.spent
-        running.spent = result.epoch_equivalents
+        running.spent_by[result.epoch] = result.epoch_equivalents
         if result.diverged:
             return self._end(run, TrialState.FAIL, "diverged")
         running.values[result.epoch] = result.val_accuracy
@@ -157,13 +162,15 @@ class Arm:
             running.reserved += 1
         return None
 
-    def resumed(self, run: RunSpec) -> None:
-        """Give back what a run had spent that begins anew, and forget what it was worth."""
+    def resumed(self, run: RunSpec, num_epochs: int) -> None:
+        """Give back what a run had spent after ``num_epochs``, and forget what it was worth."""
         running = self._running[run.id]
-        running.values.clear()
-        self._asha.forget(run.id)
         self.spent -= running.spent
-        running.spent = 0.0
+        for of_epochs in (running.values, running.spent_by):
+            for epoch in [epoch for epoch in of_epochs if epoch > num_epochs]:
+                del of_epochs[epoch]
+        self.spent += running.spent
+        self._asha.forget(run.id, num_epochs)
 
     def failed(self, run: RunSpec) -> None:
         """Give back what a failed run had reserved; what it spent stays spent."""
@@ -211,9 +218,9 @@ class Arms:
         """Pass an epoch to the run's arm."""
         return self._arms[run.arm].heard(run, result)
 
-    def resumed(self, run: RunSpec) -> None:
-        """Pass a new beginning to the run's arm."""
-        self._arms[run.arm].resumed(run)
+    def resumed(self, run: RunSpec, num_epochs: int) -> None:
+        """Pass to the run's arm that it goes on."""
+        self._arms[run.arm].resumed(run, num_epochs)
 
     def failed(self, run: RunSpec, message: str) -> None:
         """Pass a failure to the run's arm."""
@@ -230,9 +237,14 @@ class Arms:
         return self._arms[arm].default
 
     def save_studies(self, path: Path) -> None:
-        """Write every study to an SQLite file that optuna-dashboard opens."""
-        path.unlink(missing_ok=True)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        """Write every study to an SQLite file that optuna-dashboard opens, in one go.
+
+        Raises:
+            EnvironmentFault: The disk takes no more. A file that was there is as it was.
+        """
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{new}")
         try:
             for arm in self._arms.values():
                 arm.close()
@@ -240,6 +252,9 @@ class Arms:
                     study_name=arm.study.study_name, storage=storage, direction="maximize"
                 )
                 saved.add_trials(arm.study.get_trials(deepcopy=False))
+        except (OSError, optuna.exceptions.StorageInternalError) as error:
+            raise EnvironmentFault(f"{path}: cannot be written: {error}") from error
         finally:
             storage.remove_session()
             storage.engine.dispose()
+        new.replace(path)

@@ -40,10 +40,11 @@ class Asha:
         num_kept = max(1, len(values) // self.reduction_factor)
         return value >= sorted(values.values(), reverse=True)[num_kept - 1]
 
-    def forget(self, run_id: str) -> None:
-        """Take a run that begins anew off every rung."""
-        for values in self._values.values():
-            values.pop(run_id, None)
+    def forget(self, run_id: str, num_epochs: int) -> None:
+        """Take a run that goes on from ``num_epochs`` epochs off the rungs above."""
+        for rung, values in self._values.items():
+            if rung > num_epochs:
+                values.pop(run_id, None)
 
 
 def first_rung(num_epochs: int) -> int:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import EpochResult, RunSpec, Signal, Status
 from tune_adaptive.tasks import Task
@@ -36,6 +38,8 @@ from tune_adaptive.tuning.jobs import Jobs
 from tune_adaptive.tuning.trainable import Worker
 
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
+GRACE_S = 6.0
+"""Seconds that runs have to keep their state when work is asked to stop."""
 
 
 @contextlib.contextmanager
@@ -79,20 +83,30 @@ def _on_interrupt(react: Callable[[], None]) -> Iterator[None]:
 
 
 class _Interrupt(tune.Callback):
-    """Raises KeyboardInterrupt between two of the controller's steps.
+    """Raises KeyboardInterrupt between two of the controller's steps, when the runs are kept.
 
     Raised wherever the signal happens to arrive, it is lost now and then in a callback
     from compiled code, which ignores exceptions.
     """
 
-    def __init__(self) -> None:
-        self._asked = False
+    def __init__(self, driver: "_Driver", checkpoints: CheckpointStore) -> None:
+        self._driver = driver
+        self._checkpoints = checkpoints
+        self._num_asked = 0
+        self._ends_at: float | None = None
 
     def ask(self) -> None:
-        self._asked = True
+        self._num_asked += 1
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self._asked:
+        if not self._num_asked:
+            return
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + GRACE_S
+            self._driver.is_stopping = True
+            self._checkpoints.ask_to_stop()
+        is_late = time.monotonic() >= self._ends_at
+        if is_late or self._num_asked > 1 or not self._driver.num_running:
             raise KeyboardInterrupt
 
 
@@ -120,6 +134,7 @@ def execute(
     plan: Plan,
     tasks: Mapping[str, Task],
     datasets: Mapping[str, Dataset],
+    checkpoints: CheckpointStore,
     replay: Sequence[Signal] = (),
     record: Callable[[RunSpec, str], None] = lambda run, signals: None,
     recording: Callable[[RunSpec], str] = lambda run: "",
@@ -131,6 +146,7 @@ def execute(
         plan: On how many slots, of what size.
         tasks: By name.
         datasets: By the task's name.
+        checkpoints: Where runs keep their state.
         replay: What runs hear whose signals are ``replay``.
         record: Takes what a run's schedule heard, as JSON lines, before the epoch's result.
         recording: Gives the recording that a run hears instead of its own training.
@@ -150,12 +166,16 @@ def execute(
             descriptions={name: data.describe() for name, data in datasets.items()},
             splits=splits,
             replay=list(replay),
+            checkpoints=checkpoints.root,
+            keep_every_s=plan.keep_every_s,
+            hang_after_s=plan.hang_after_s,
             num_threads=max(1, int(plan.cpus_per_trial)),
             gpu_fraction=plan.gpus_per_trial,
         ),
         {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
     )
-    driver, interrupt = _Driver(jobs, record, recording), _Interrupt()
+    driver = _Driver(jobs, checkpoints, record, recording)
+    interrupt = _Interrupt(driver, checkpoints)
     storage = tempfile.mkdtemp(prefix="tune-adaptive-")
     try:
         tuner = tune.Tuner(
@@ -191,16 +211,25 @@ class _Driver:
     def __init__(
         self,
         jobs: Jobs,
+        checkpoints: CheckpointStore,
         record: Callable[[RunSpec, str], None],
         recording: Callable[[RunSpec], str],
     ) -> None:
         self._jobs = jobs
+        self._checkpoints = checkpoints
         self._record = record
         self._recording = recording
         self._runs: dict[str, RunSpec] = {}  # under way, by Ray's trial id
         self.error: BaseException | None = None
+        self.is_stopping = False
+
+    @property
+    def num_running(self) -> int:
+        return len(self._runs)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.is_stopping:
+            return None
         with self._catching():
             run = None if self.error else self._jobs.next()
             if run is not None:
@@ -214,8 +243,11 @@ class _Driver:
         status: Status | None = None
         with self._catching():
             run = self._runs[trial_id]
+            if "interrupted" in result:
+                del self._runs[trial_id]
+                return TrialScheduler.STOP
             if "failure" in result:
-                self._jobs.failed(run, result["failure"])
+                self._jobs.failed(run, result["failure"], result["transient"])
                 status = "failed"
             else:
                 self._record(run, result["signals"])
@@ -230,7 +262,8 @@ class _Driver:
         with self._catching():
             run = self._runs.pop(trial_id, None)
             if run is not None:
-                self._jobs.failed(run, message)
+                last_words = self._checkpoints.take_last_words(run.id)
+                self._jobs.failed(run, last_words or message, transient=True)
 
     @contextlib.contextmanager
     def _catching(self) -> Iterator[None]:

@@ -19,15 +19,34 @@ class Jobs(Protocol):
     def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
         """Hear an epoch; return how the run ends here, or None: it goes on."""
 
+    def failed(self, run: RunSpec, message: str, transient: bool) -> None:
+        """Hear that a run raised or its process died.
+
+        Args:
+            run: Which.
+            message: What happened; its last line says it in short.
+            transient: Whether the same run may well do better another time.
+        """
+
+
+class StageJobs(Protocol):
+    """A part of all jobs: runs of one kind, which can be interrupted."""
+
+    def next(self) -> RunSpec | None:
+        """See :class:`Jobs`."""
+
+    @property
+    def exhausted(self) -> bool:
+        """See :class:`Jobs`."""
+
+    def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+        """See :class:`Jobs`."""
+
+    def resumed(self, run: RunSpec, num_epochs: int) -> None:
+        """Hear that a run goes on after ``num_epochs`` of the epochs it was heard to have done."""
+
     def failed(self, run: RunSpec, message: str) -> None:
-        """Hear that a run raised or its process died."""
-
-
-class ResumableJobs(Jobs, Protocol):
-    """Jobs whose runs can be interrupted."""
-
-    def resumed(self, run: RunSpec) -> None:
-        """Hear that a run that had been interrupted begins anew."""
+        """Hear that a run has failed for good."""
 
 
 class FixedRuns:
@@ -69,7 +88,7 @@ class FixedRuns:
         self.last[run.id] = result
         return "completed"
 
-    def resumed(self, run: RunSpec) -> None:
+    def resumed(self, run: RunSpec, num_epochs: int) -> None:
         """Nothing changes: it is still one of those that run."""
 
     def failed(self, run: RunSpec, message: str) -> None:

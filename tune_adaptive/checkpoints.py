@@ -1,0 +1,202 @@
+"""The state of a run between two of its steps, kept where another process finds it.
+
+A checkpoint is one safetensors file: its tensors, and in its header, as JSON, all the rest and
+a checksum. Nothing of it can run when it is read. It replaces the one before in one go, so that
+a process killed while it writes leaves that one whole.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from tune_adaptive.errors import EnvironmentFault
+from tune_adaptive.runs import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run between two steps.
+
+    Attributes:
+        run: What is trained.
+        num_epochs: Whole epochs that it has done.
+        state: All else: plain Python with tensors in it, nested as it likes.
+    """
+
+    run: RunSpec
+    num_epochs: int
+    state: Mapping[str, Any]
+
+
+def dump(checkpoint: Checkpoint) -> bytes:
+    """Return ``checkpoint`` as a safetensors file.
+
+    Raises:
+        TypeError: Something in its state is neither plain Python nor a tensor.
+    """
+    tensors: dict[str, Tensor] = {}
+    told = json.dumps(
+        {
+            "run": checkpoint.run.to_dict(),
+            "num_epochs": checkpoint.num_epochs,
+            "state": _pack(checkpoint.state, tensors),
+        }
+    )
+    header = {"checkpoint": told, "sha256": _sha256(told, tensors)}
+    return bytes(safetensors.torch.save(tensors, header))
+
+
+def load(data: bytes) -> Checkpoint:
+    """Read what :func:`dump` returned.
+
+    Raises:
+        ValueError: It is torn or damaged.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+        (size,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + size])["__metadata__"]
+        told = header["checkpoint"]
+        if header["sha256"] != _sha256(told, tensors):
+            raise ValueError("its checksum is another")
+        row = json.loads(told)
+        return Checkpoint(
+            RunSpec.from_dict(row["run"]), row["num_epochs"], _unpack(row["state"], tensors)
+        )
+    except (SafetensorError, struct.error, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not a whole checkpoint: {error!r}") from error
+
+
+def _sha256(told: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(told.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` as JSON, its tensors moved to ``tensors``."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[key, _pack(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_pack(each, tensors) for each in value]}
+    if isinstance(value, list):
+        return [_pack(each, tensors) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a checkpoint cannot hold {value!r}")
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(each, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    [(kind, held)] = value.items()
+    if kind == "tensor":
+        return tensors[held]
+    if kind == "tuple":
+        return tuple(_unpack(each, tensors) for each in held)
+    return {key: _unpack(each, tensors) for key, each in held}
+
+
+class CheckpointStore:
+    """A folder of checkpoints, one a run, that all workers and the driver see.
+
+    Args:
+        root: A folder, or the URL of one that fsspec knows.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._files, self._folder = fsspec.core.url_to_fs(root)
+        self._is_local = "file" in self._files.protocol
+
+    def read(self, run: RunSpec) -> Checkpoint | None:
+        """Return the checkpoint of ``run``; None where there is none that is whole and its own."""
+        try:
+            checkpoint = load(self._files.cat_file(self._path(run)))
+        except (FileNotFoundError, ValueError):
+            return None
+        return checkpoint if checkpoint.run == run else None
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Put ``checkpoint`` in the place of the one before."""
+        self._put(self._path(checkpoint.run), dump(checkpoint))
+
+    def remove(self, run_id: str) -> None:
+        """Forget a run's checkpoint, if there is one."""
+        self._remove(f"{self._folder}/{run_id}.safetensors")
+
+    def leave_last_words(self, run_id: str, words: str) -> None:
+        """Keep what a process has to say of a run before it ends itself."""
+        self._put(f"{self._folder}/{run_id}.txt", words.encode())
+
+    def take_last_words(self, run_id: str) -> str:
+        """Return what was said of a run, once; nothing where nothing was."""
+        path = f"{self._folder}/{run_id}.txt"
+        try:
+            words = self._files.cat_file(path).decode()
+        except FileNotFoundError:
+            return ""
+        self._remove(path)
+        return str(words)
+
+    def ask_to_stop(self) -> None:
+        """Ask every run at work to keep its state now and to end its work."""
+        self._put(self._stop, b"")
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody asked."""
+        return bool(self._files.exists(self._stop))
+
+    def open(self) -> None:
+        """Make the folder, and forget that anybody asked to stop.
+
+        Raises:
+            EnvironmentFault: It cannot be written.
+        """
+        try:
+            self._files.makedirs(self._folder, exist_ok=True)
+            self._put(self._stop, b"")
+            self._remove(self._stop)
+        except OSError as error:
+            raise EnvironmentFault(f"{self.root}: cannot be written: {error}") from error
+
+    @property
+    def _stop(self) -> str:
+        return f"{self._folder}/stop"
+
+    def _path(self, run: RunSpec) -> str:
+        return f"{self._folder}/{run.id}.safetensors"
+
+    def _put(self, path: str, data: bytes) -> None:
+        if not self._is_local:  # an object appears whole or not at all
+            self._files.pipe_file(path, data)
+            return
+        new = Path(f"{path}.new")
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+
+    def _remove(self, path: str) -> None:
+        if self._files.exists(path):
+            self._files.rm_file(path)
