@@ -25,7 +25,7 @@ def importances(history: History, task: str, schedule: str) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore")  # it is experimental, and thin where trials are few
             study = optuna.create_study(direction="maximize")
             for run in trials:
                 study.enqueue_trial(run.spec.configuration.values())

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -109,15 +110,19 @@ class _Interrupt(tune.Callback):
         if is_late or self._num_asked > 1 or not self._driver.num_running:
             raise KeyboardInterrupt
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its parts for a restore that we never do."""
+        return {}
+
 
 @contextlib.contextmanager
 def quiet(verbose: bool) -> Iterator[None]:
-    """Keep Ray and Optuna from logging anything but errors, unless ``verbose``."""
+    """Keep Ray and Optuna from logging anything, unless ``verbose``: what fails, we tell."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "optuna")]
     levels = [logger.level for logger in loggers]
     if not verbose:
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
@@ -240,6 +245,8 @@ class _Driver:
         return None
 
     def heard(self, trial_id: str, result: dict[str, Any]) -> str:
+        if self.error:
+            return TrialScheduler.STOP
         status: Status | None = None
         with self._catching():
             run = self._runs[trial_id]
@@ -259,6 +266,8 @@ class _Driver:
         return TrialScheduler.CONTINUE
 
     def died(self, trial_id: str, message: str) -> None:
+        if self.error:
+            return
         with self._catching():
             run = self._runs.pop(trial_id, None)
             if run is not None:
@@ -306,8 +315,9 @@ class _Decide(FIFOScheduler):
         return self._driver.heard(trial.trial_id, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        error = trial.get_error()
-        self._driver.died(trial.trial_id, str(error) if error else "the worker process died")
+        told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+        reason = "its node ran out of memory" if "low on memory" in told else "its process ended"
+        self._driver.died(trial.trial_id, f"{told}WorkerDied: {reason}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that we never do."""
