@@ -1,11 +1,17 @@
 """The worker process, in this process."""
 
 import os
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.test_checkpoints import state
+from tune_adaptive.checkpoints import CheckpointStore
+from tune_adaptive.tuning import care
+from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog
 from tune_adaptive.tuning.trainable import claim_device
 
 
@@ -51,6 +57,73 @@ def test_logical_gpus_train_on_the_cpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU; runs in every CPU-only test run")
     assert claim_device(0.25) == torch.device("cpu")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    store = CheckpointStore(str(tmp_path / "checkpoints"))
+    store.open()
+    return store
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_state_is_kept_every_so_often(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "time", clock := Clock())
+    keeper = StoreKeeper(store, every_s=50.0)
+    assert not keeper.is_due()
+    clock.now += 49.9
+    assert not keeper.is_due()
+    clock.now += 0.2
+    assert keeper.is_due()
+    keeper.keep(state())
+    assert store.read(state().run) is not None
+    assert not keeper.is_due()
+    clock.now += 50.0
+    assert keeper.is_due()
+
+
+def test_a_state_is_kept_when_work_is_asked_to_stop(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "time", clock := Clock())
+    keeper = StoreKeeper(store, every_s=50.0)
+    assert not keeper.is_due()
+    store.ask_to_stop()
+    assert not keeper.is_due(), "it looks once a second"
+    clock.now += 1.0
+    assert keeper.is_due()
+    with pytest.raises(Interrupted):
+        keeper.keep(state())
+    assert store.read(state().run) is not None
+
+
+def test_an_epoch_that_hangs_ends_its_process_and_says_where(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(care.os, "_exit", lambda code: ended.set())
+
+    def hangs() -> None:
+        assert ended.wait(30)
+
+    watchdog = Watchdog(store, limit_s=0.05)
+    watchdog.watch("quick")
+    watchdog.rest()
+    watchdog.watch("slow")
+    hangs()
+    assert store.take_last_words("quick") == ""
+    words = store.take_last_words("slow")
+    assert "in hangs" in words
+    assert words.splitlines()[-1] == "HungError: no epoch ended within 0.05 s"
+    assert store.take_last_words("slow") == "", "they are taken once"
 
 
 @pytest.mark.gpu

@@ -2,9 +2,6 @@
 
 import json
 import os
-import sys
-import threading
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,21 +11,17 @@ import ray
 import torch
 from ray import ObjectRef, tune
 
-from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
+from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals, parse_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
+from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog
 
-LOOK_EVERY_S = 1.0  # whether work should stop
 TRANSIENT = (OSError, MemoryError)
 """What may well not happen another time; whatever else a run raises, it would raise again."""
-
-
-class Interrupted(Exception):
-    """The run's state is kept and its work has ended, because that was asked for."""
 
 
 class Worker(tune.Trainable):
@@ -128,73 +121,6 @@ class Worker(tune.Trainable):
     def _fetch(self, split: ObjectRef) -> Split:
         examples: Examples = ray.get(split)
         return Split.of(examples, self._device)
-
-
-class StoreKeeper:
-    """Keeps a run's state every so often, and once more when work is asked to stop."""
-
-    def __init__(self, store: CheckpointStore, every_s: float) -> None:
-        self._store = store
-        self._every_s = every_s
-        self._next_look = time.monotonic()
-        self._next_keep = self._next_look + every_s
-        self._is_asked = False
-
-    def is_due(self) -> bool:
-        """Whether the state should be kept now."""
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_EVERY_S
-            self._is_asked = self._store.is_asked_to_stop()
-        return self._is_asked or now >= self._next_keep
-
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """Keep it.
-
-        Raises:
-            Interrupted: Work was asked to stop.
-        """
-        self._store.write(checkpoint)
-        if self._is_asked:
-            raise Interrupted
-        self._next_keep = time.monotonic() + self._every_s
-
-
-class Watchdog:
-    """Ends this process where an epoch hangs, and leaves word of what its threads were doing.
-
-    It is a thread, and needs the interpreter's lock now and then.
-    """
-
-    def __init__(self, store: CheckpointStore, limit_s: float) -> None:
-        self._store = store
-        self._limit_s = limit_s
-        self._watched: tuple[str, float] | None = None  # a run, and when it must be done
-        threading.Thread(target=self._look, daemon=True, name="watchdog").start()
-
-    def watch(self, run_id: str) -> None:
-        """Begin to watch a run's next epoch."""
-        self._watched = run_id, time.monotonic() + self._limit_s
-
-    def rest(self) -> None:
-        """Watch nothing."""
-        self._watched = None
-
-    def _look(self) -> None:
-        while True:
-            time.sleep(min(1.0, self._limit_s / 4))
-            watched = self._watched
-            if watched is not None and time.monotonic() > watched[1]:
-                break
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
-        stacks = "".join(
-            f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
-            for ident, frame in sys._current_frames().items()
-            if ident != threading.get_ident()
-        )
-        told = f"{stacks}HungError: no epoch ended within {self._limit_s:g} s"
-        self._store.leave_last_words(watched[0], told)
-        os._exit(1)
 
 
 def claim_device(gpu_fraction: float) -> torch.device:
