@@ -58,7 +58,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
 def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
     plan = experiment.plan
     recordings = Recordings(experiment.folder / "signals")
-    checkpoints = CheckpointStore(str(experiment.folder / "checkpoints"))
+    checkpoints = CheckpointStore(str(experiment.folder.resolve() / "checkpoints"))
     checkpoints.open()
     steps_per_epoch = {
         task.name: math.ceil(task.num_train / task.batch_size) for task in plan.tasks

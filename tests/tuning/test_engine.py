@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,7 @@ class Recorder(FixedRuns):
         super().__init__(specs)
         self.results: dict[str, list[EpochResult]] = {}
         self.failures: dict[str, str] = {}
+        self.transient: dict[str, bool] = {}
         self.num_running = self.most_running = 0
 
     def next(self) -> RunSpec | None:
@@ -109,16 +111,20 @@ class Recorder(FixedRuns):
 
     def failed(self, run: RunSpec, message: str, transient: bool = False) -> None:
         self.failures[run.id] = message
+        self.transient[run.id] = transient
         self.num_running -= 1
         super().failed(run, message)
 
 
 def go(
-    jobs: Recorder, build: Callable[[Description], nn.Module] = linear, **options: float
+    jobs: Recorder,
+    build: Callable[[Description], nn.Module] = linear,
+    kept: Path | None = None,
+    **options: float,
 ) -> None:
     task = Task(TASK.name, data=tiny_data, build=build, batch_size=16)
     with tempfile.TemporaryDirectory() as folder:
-        store = CheckpointStore(folder)
+        store = CheckpointStore(str(kept or folder))
         own = plan(**options)  # type: ignore[arg-type]
         execute(jobs, own, {TASK.name: task}, {TASK.name: tiny_data()}, store)
 
@@ -152,6 +158,7 @@ def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> No
     go(jobs, build, slots=1)
     assert list(jobs.failures) == ["run-1"]
     assert "ValueError: no such layer" in jobs.failures["run-1"]
+    assert jobs.transient == {"run-1": False}
     assert set(jobs.last) == {"run-0", "run-2", "run-3"}
     assert len(set((tmp_path / "pids").read_text().split())) == 1
 
@@ -165,7 +172,39 @@ def test_a_worker_that_dies_loses_its_run_only() -> None:
     jobs = Recorder(runs(4))
     go(jobs, build)
     assert list(jobs.failures) == ["run-1"]
+    assert jobs.failures["run-1"].splitlines()[-1] == "WorkerDied: its process ended"
+    assert jobs.transient == {"run-1": True}
     assert set(jobs.last) == {"run-0", "run-2", "run-3"}
+
+
+def test_a_fault_of_the_surroundings_may_pass() -> None:
+    def build(data: Description) -> nn.Module:
+        if torch.initial_seed() == 1:
+            raise ConnectionError("the network is gone")
+        return linear(data)
+
+    jobs = Recorder(runs(2))
+    go(jobs, build)
+    assert jobs.transient == {"run-1": True}
+
+
+def test_asked_to_stop_it_keeps_the_state_of_every_run_at_work(tmp_path: Path) -> None:
+    class Asking(Recorder):
+        def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+            status = super().heard(run, result)
+            if len(self.results) == 2 and result.epoch == 1:  # both are at work
+                os.kill(os.getpid(), signal.SIGINT)
+            return status
+
+    jobs = Asking(runs(3, num_epochs=100_000))
+    with pytest.raises(KeyboardInterrupt):
+        go(jobs, kept=tmp_path)
+    store = CheckpointStore(str(tmp_path))
+    for run in runs(2, num_epochs=100_000):
+        kept = store.read(run)
+        assert kept is not None
+        assert kept.num_epochs <= len(jobs.results[run.id]) <= kept.num_epochs + 1
+    assert jobs.failures == {}
 
 
 def test_what_the_jobs_raise_ends_the_search() -> None:

@@ -84,10 +84,10 @@ def _on_interrupt(react: Callable[[], None]) -> Iterator[None]:
 
 
 class _Interrupt(tune.Callback):
-    """Raises KeyboardInterrupt between two of the controller's steps, when the runs are kept.
+    """Lets the runs keep their state and end; raises KeyboardInterrupt where that takes too long.
 
-    Raised wherever the signal happens to arrive, it is lost now and then in a callback
-    from compiled code, which ignores exceptions.
+    It does so between two of the controller's steps. Raised wherever the signal happens to
+    arrive, it is lost now and then in a callback from compiled code, which ignores exceptions.
     """
 
     def __init__(self, driver: "_Driver", checkpoints: CheckpointStore) -> None:
@@ -106,8 +106,7 @@ class _Interrupt(tune.Callback):
             self._ends_at = time.monotonic() + GRACE_S
             self._driver.is_stopping = True
             self._checkpoints.ask_to_stop()
-        is_late = time.monotonic() >= self._ends_at
-        if is_late or self._num_asked > 1 or not self._driver.num_running:
+        if self._num_asked > 1 or time.monotonic() >= self._ends_at:
             raise KeyboardInterrupt
 
     def __getstate__(self) -> dict[str, Any]:
@@ -158,6 +157,7 @@ def execute(
 
     Raises:
         Exception: Whatever ``jobs`` raised; the workers are stopped first.
+        KeyboardInterrupt: It was asked to stop, by SIGINT or SIGTERM.
     """
     splits = {
         name: (ray.put(data.train), ray.put(data.validation), ray.put(data.test))
@@ -208,6 +208,8 @@ def execute(
         shutil.rmtree(storage, ignore_errors=True)
     if driver.error is not None:
         raise driver.error
+    if driver.is_stopping and not jobs.exhausted:
+        raise KeyboardInterrupt
 
 
 class _Driver:
@@ -228,13 +230,9 @@ class _Driver:
         self.error: BaseException | None = None
         self.is_stopping = False
 
-    @property
-    def num_running(self) -> int:
-        return len(self._runs)
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.is_stopping:
-            return None
+            return Searcher.FINISHED
         with self._catching():
             run = None if self.error else self._jobs.next()
             if run is not None:
