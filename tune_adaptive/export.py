@@ -16,16 +16,16 @@ import typer
 from tune_adaptive.analysis import Analysis, ArmResult
 from tune_adaptive.best import FORMAT, load_schedule
 from tune_adaptive.cli import run_command, tell_damage
+from tune_adaptive.folder import make_inside, write_whole
 
 
 def export(analysis: Analysis) -> list[Path]:
     """Write ``best/<dataset>-<model>/<schedule>.toml`` for every selected configuration."""
     paths = []
     for arm in analysis.arms:
-        directory = analysis.folder / "best" / arm.task.replace("/", "-")
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{arm.schedule}.toml"
-        path.write_bytes(tomli_w.dumps(_document(analysis, arm)).encode())
+        best = make_inside(analysis.folder, "best")
+        path = make_inside(best, arm.task.replace("/", "-")) / f"{arm.schedule}.toml"
+        write_whole(path, tomli_w.dumps(_document(analysis, arm)))
         paths.append(path)
     return paths
 

@@ -20,6 +20,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from filelock import FileLock, Timeout
 
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.folder import refuse_links
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
 
 VERSION = 3
@@ -218,10 +219,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Be the only process that works on an experiment; the lock ends with it, however it ends.
 
     Raises:
-        InputError: Another process does, or there is no experiment.
+        InputError: Another process does, or there is no experiment, or there are links in it.
     """
     if not (folder / "plan.toml").is_file():
         raise InputError(f"{folder}: not an experiment: no plan.toml there")
+    refuse_links(folder)
     owner = folder / "lock.owner"
     try:
         with FileLock(folder / "lock", timeout=0):

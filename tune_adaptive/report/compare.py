@@ -7,6 +7,7 @@ from pathlib import Path
 from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
 from tune_adaptive.errors import InputError
+from tune_adaptive.folder import write_whole
 from tune_adaptive.plan import model_notes
 from tune_adaptive.report.write import render
 
@@ -62,7 +63,7 @@ def write_comparison(analyses: Sequence[Analysis], out: Path) -> list[Path]:
             same_seed=len(set(seeds)) < len(seeds),
         )
         path = out / name
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
         paths.append(path)
     return paths
 

@@ -422,9 +422,10 @@ def _styles(analysis: Analysis) -> Iterator[Style]:
 @contextmanager
 def _canvas(rows: int = 1, columns: int = 1, height: float = 3.6) -> Iterator[tuple[Canvas, Any]]:
     # Text stays text: smaller, searchable, and read aloud.
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "tune_adaptive", "font.size": 9, "svg.fonttype": "none"}
-    ):
+    # The defaults first: a matplotlibrc where one happens to stand is not ours, and could ask
+    # for LaTeX.
+    own = {"svg.hashsalt": "tune_adaptive", "font.size": 9, "svg.fonttype": "none"}
+    with plt.style.context(["default", own]):
         canvas, axes = plt.subplots(
             rows, columns, figsize=(7.0, height), layout="constrained", squeeze=rows * columns == 1
         )

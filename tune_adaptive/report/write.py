@@ -15,6 +15,7 @@ from tune_adaptive.analysis.stats import STUDIED, Mean
 from tune_adaptive.analysis.tables import tables
 from tune_adaptive.analysis.targets import RATIOS
 from tune_adaptive.errors import last_line
+from tune_adaptive.folder import make_inside, write_whole
 from tune_adaptive.report.figures import Figure, draw_figures
 
 VERDICT_VERSION = 2
@@ -28,19 +29,18 @@ def write_report(analysis: Analysis) -> list[Path]:
     """
     folder = analysis.folder
     for name, table in tables(analysis.history).items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+        write_whole(folder / f"{name}.parquet", table.to_parquet(index=False))
     figures = draw_figures(analysis)
-    (folder / "figures").mkdir(exist_ok=True)
+    drawings = make_inside(folder, "figures")
     for figure in figures:
-        (folder / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
+        write_whole(drawings / f"{figure.name}.svg", figure.svg)
     verdict = folder / "verdict.json"
-    verdict.write_text(
-        json.dumps(verdict_document(analysis), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    document = json.dumps(verdict_document(analysis), indent=2, allow_nan=False)
+    write_whole(verdict, f"{document}\n")
     paths = []
     for name in ("report.html", "report.md"):
         path = folder / name
-        path.write_text(_render_report(name, analysis, figures), encoding="utf-8")
+        write_whole(path, _render_report(name, analysis, figures))
         paths.append(path)
     return [*paths, verdict]
 
@@ -121,8 +121,9 @@ def _render_report(name: str, analysis: Analysis, figures: list[Figure]) -> str:
 
 
 def _prose(text: object) -> str:
-    """Keep a stranger's text from being markup in Markdown, which may hold HTML."""
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    """Keep a stranger's text from being markup in Markdown: no HTML, no links, no images."""
+    text = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    return text.replace("](", "]\\(")
 
 
 def _with_interval(

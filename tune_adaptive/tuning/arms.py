@@ -242,9 +242,10 @@ class Arms:
         Raises:
             EnvironmentFault: The disk takes no more. A file that was there is as it was.
         """
-        new = path.with_name(f"{path.name}.new")
-        new.unlink(missing_ok=True)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{new}")
+        for left in path.parent.glob(f"{path.name}?*"):  # a journal would be played back, too
+            left.unlink()
+        draft = path.with_name(f"{path.name}.draft")
+        storage = optuna.storages.RDBStorage(f"sqlite:///{draft}")
         try:
             for arm in self._arms.values():
                 arm.close()
@@ -257,4 +258,4 @@ class Arms:
         finally:
             storage.remove_session()
             storage.engine.dispose()
-        new.replace(path)
+        draft.replace(path)

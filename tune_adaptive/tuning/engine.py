@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +28,7 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 import ray
 from ray import tune
+from ray.job_config import JobConfig
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -54,6 +56,7 @@ def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None
         return
     ray.init(
         address="local",
+        job_config=_OurPath(),
         num_cpus=plan.num_cpus,
         num_gpus=plan.num_gpus,
         include_dashboard=False,
@@ -66,6 +69,21 @@ def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None
     finally:
         with _on_interrupt(lambda: None):  # a second Ctrl-C must not leave workers behind
             ray.shutdown()
+
+
+class _OurPath(JobConfig):
+    """Gives the workers the folders that Python has on this process's path, no others.
+
+    Ray would put the working directory first on theirs, even where Python keeps it off ours,
+    as it does for an installed command: modules in a folder that a stranger sent would run.
+    """
+
+    _py_driver_sys_path: list[str]
+
+    def _get_proto_job_config(self) -> Any:
+        ours = {os.path.abspath(path) for path in sys.path}
+        self._py_driver_sys_path = [path for path in self._py_driver_sys_path if path in ours]
+        return super()._get_proto_job_config()
 
 
 @contextlib.contextmanager
