@@ -7,7 +7,8 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -331,9 +332,17 @@ task = Task("own/failing", Dataset(split(200), split(50), split(50)), build, num
 """
 
 
+@pytest.fixture
+def ray_dir() -> Iterator[Path]:
+    """A folder for Ray's own files; the paths of its sockets must be short."""
+    folder = tempfile.mkdtemp(prefix="ray-")
+    yield Path(folder)
+    shutil.rmtree(folder)
+
+
 @pytest.mark.slow
-def test_secrets_of_the_environment_never_reach_a_file(tmp_path: Path) -> None:
-    """Not by way of a traceback, either."""
+def test_secrets_of_the_environment_never_reach_a_file(tmp_path: Path, ray_dir: Path) -> None:
+    """Not by way of a traceback, either, nor of what Ray writes beside it."""
     (tmp_path / "failing.py").write_text(FAILING)
     done = subprocess.run(
         [
@@ -342,7 +351,7 @@ def test_secrets_of_the_environment_never_reach_a_file(tmp_path: Path) -> None:
             *("--schedule", "step", "--schedule", "constant", "--max-concurrent", "1"),
         ],
         cwd=tmp_path,
-        env=os.environ | dict.fromkeys(SECRETS, CANARY),
+        env=os.environ | dict.fromkeys(SECRETS, CANARY) | {"RAY_TMPDIR": str(ray_dir)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -353,7 +362,9 @@ def test_secrets_of_the_environment_never_reach_a_file(tmp_path: Path) -> None:
     assert failed and "a failure with a secret among its locals" in failed[0].message
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert len(written) > 10
-    told = {path: path.read_bytes() for path in written}
+    by_ray = [path for path in ray_dir.rglob("*") if path.is_file()]
+    assert "runtime_env_agent.log" in {path.name for path in by_ray}
+    told = {path: path.read_bytes() for path in (*written, *by_ray)}
     assert [path for path, content in told.items() if CANARY.encode() in content] == []
     assert CANARY not in done.stdout + done.stderr
     umask = os.umask(0)

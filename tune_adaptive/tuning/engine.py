@@ -29,6 +29,7 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 import ray
 from ray import tune
 from ray.job_config import JobConfig
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -39,6 +40,9 @@ from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset
 from tune_adaptive.tuning.jobs import Jobs
 from tune_adaptive.tuning.trainable import Worker
+
+# Ray would write their values into a log that everybody may read. Workers inherit them anyway.
+ENV_VARS_TO_PROPAGATE.difference_update({n for n in ENV_VARS_TO_PROPAGATE if n[:4] == "AWS_"})
 
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
 GRACE_S = 6.0
