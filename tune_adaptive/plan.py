@@ -12,6 +12,7 @@ import tomli_w
 
 from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.errors import InputError
+from tune_adaptive.packing import Packed
 from tune_adaptive.runs import Slowdown, Stage
 from tune_adaptive.signals.complexity import Complexity
 from tune_adaptive.spaces import space_from_dict
@@ -113,6 +114,7 @@ class Plan:
             None lets it measure them.
         time_budget_s: Seconds that the whole experiment may take, which T was solved for;
             None where T was given.
+        packing: What was measured to choose ``gpus_per_trial``; empty where it was given.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Plan:
     slowdown: Slowdown | None = None
     run_time_budget_s: float | None = None
     time_budget_s: float | None = None
+    packing: tuple[Packed, ...] = ()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -202,6 +205,10 @@ class Plan:
     def write(self, path: Path) -> str:
         """Write ``plan.toml``; return its SHA-256, which the ledger keeps."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
+        fields["packing"] = [
+            {name: value for name, value in packed.items() if value is not None}
+            for packed in fields["packing"]
+        ]
         path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode())
         return hash_file(path)
 
@@ -233,7 +240,9 @@ class Plan:
                     space_from_dict(dict(task.spaces[name]), str(path))
             if "slowdown" in document:
                 document["slowdown"] = Slowdown(**document["slowdown"])
-            return cls(**(document | {"tasks": tasks, "schedules": schedules}))
+            packing = tuple(Packed(**packed) for packed in document.get("packing", ()))
+            decoded = {"tasks": tasks, "schedules": schedules, "packing": packing}
+            return cls(**(document | decoded))
         except OSError as error:
             raise InputError(
                 f"{path.parent}: not an experiment: no plan.toml there ({error.strerror})"

@@ -17,6 +17,7 @@ import torch
 
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.ledger import Event
+from tune_adaptive.packing import MAX_TOGETHER, Packed, trials_on_a_gpu
 from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.request import Request, check_request
 from tune_adaptive.runs import Configuration, Recipe, Signal, Value
@@ -25,10 +26,12 @@ from tune_adaptive.schedules import (
     Horizon,
     build_optimizer,
 )
+from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
 from tune_adaptive.tasks import Dataset, Task, make_task
 from tune_adaptive.tasks.feed import Split
+from tune_adaptive.together import measure_packing
 from tune_adaptive.training import Material, calibrate
 
 NUM_CANDIDATES = 2
@@ -72,6 +75,15 @@ def prepare(request: Request) -> Experiment:
     num_cpus = cpus_here()
     cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
     datasets = {name: task.load() for name, task in tasks.items()}
+    packing: tuple[Packed, ...] = ()
+    if request.gpus_per_trial == "auto":
+        most = _most_on_a_gpu(request, num_cpus, num_gpus)
+        threads = max(1, int(cpus_per_trial))
+        packing = measure_packing(
+            tasks, datasets, request.precision, device, num_gpus, most, threads
+        )
+        gpus_per_trial = 1 / trials_on_a_gpu(packing)
+        cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(cpus_per_trial)))
     try:
@@ -121,6 +133,7 @@ def prepare(request: Request) -> Experiment:
         slowdown=request.slowdown,
         run_time_budget_s=request.run_time_budget_s,
         time_budget_s=request.time_budget_s,
+        packing=packing,
     )
     if request.time_budget_s is not None:
         plan = within_time(plan, request.time_budget_s)
@@ -264,9 +277,11 @@ def _gpus(request: Request) -> tuple[int, float, torch.device]:
         share = 1.0 if num_gpus else 0.0
     elif num_gpus == 0:
         raise EnvironmentFault(
-            f"--gpus-per-trial {share:g}: there is no GPU here (torch sees none). Leave the "
+            f"--gpus-per-trial {share}: there is no GPU here (torch sees none). Leave the "
             "option out to train on the CPU, or rehearse the packing with --num-gpus N."
         )
+    if share == "auto":
+        share = 1.0  # until it has been measured
     device = torch.device("cuda" if num_real and share > 0 else "cpu")
     return num_gpus, share, device
 
@@ -304,9 +319,19 @@ def _slots(
     return cpus_per_trial, slots
 
 
+def _most_on_a_gpu(request: Request, num_cpus: int, num_gpus: int) -> int:
+    """Return how many trials on each GPU what else was asked for allows."""
+    slots = request.max_concurrent or math.inf
+    if request.cpus_per_trial is not None:
+        slots = min(slots, num_cpus / request.cpus_per_trial)
+    return max(1, math.floor(min(slots / num_gpus, MAX_TOGETHER)))
+
+
 def _device_in_words(device: torch.device, num_gpus: int, gpus_per_trial: float) -> str:
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {gpus_per_trial:g} of it each trial"
+        pipes = mps_pipe_directory()
+        mps = f"MPS at {pipes}" if pipes else "without MPS"
+        return f"{torch.cuda.get_device_name(device)}, {gpus_per_trial:g} of it each trial, {mps}"
     if num_gpus and gpus_per_trial:
         return "logical GPUs, trained on CPU"
     return "CPU"

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.runs import Slowdown
@@ -82,7 +82,8 @@ class Request:
         num_final_seeds: Fresh seeds of the comparison, >= 1.
         ablations: Whether to run the studied schedule without each of its parts.
         slowdown: What to run every selected configuration under, once more.
-        gpus_per_trial: Share of a GPU in (0, 1]; None is 1 where there is a GPU, else 0.
+        gpus_per_trial: Share of a GPU in (0, 1], or ``auto``, which measures what is best; None
+            is 1 where there is a GPU, else 0.
         num_gpus: GPUs the cluster is told it has; None is what is there.
         cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
             trials run at once as share the GPUs.
@@ -112,7 +113,7 @@ class Request:
     num_final_seeds: int = 8
     ablations: bool = False
     slowdown: Slowdown | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | Literal["auto"] | None = None
     num_gpus: int | None = None
     cpus_per_trial: float | None = None
     max_concurrent: int | None = None
@@ -137,6 +138,20 @@ def parse_duration(text: str, option: str) -> float:
         raise InputError(f"{option} {text!r}: must be like 8h, 1h30m, 90m or 45s")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + seconds
+
+
+def parse_share(text: str) -> float | Literal["auto"]:
+    """Read ``auto`` or a share of a GPU.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"--gpus-per-trial must be in (0, 1] or auto, got {text!r}") from error
 
 
 def parse_contention(text: str) -> Slowdown:
@@ -187,7 +202,7 @@ def check_request(request: Request) -> None:
         (
             "--gpus-per-trial",
             request.gpus_per_trial,
-            request.gpus_per_trial is None or 0 < request.gpus_per_trial <= 1,
+            request.gpus_per_trial in (None, "auto") or 0 < float(request.gpus_per_trial) <= 1,
             "in (0, 1]",
         ),
         (
@@ -269,6 +284,8 @@ def check_request(request: Request) -> None:
         problems.append("--run-time-budget needs a clock, and --signals steady has none")
     if request.time_budget_s is not None and request.num_epochs is not None:
         problems.append("--time-budget solves for --epochs: give one of them")
+    if request.gpus_per_trial == "auto" and request.signals == "steady":
+        problems.append("--gpus-per-trial auto needs a clock, and --signals steady has none")
     if request.time_budget_s is not None and request.signals == "steady":
         problems.append("--time-budget needs a clock, and --signals steady has none")
     if problems:

@@ -14,12 +14,19 @@ from tune_adaptive.analysis.stats import promised_power
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.export import export
+from tune_adaptive.packing import in_words
 from tune_adaptive.plan import Plan
 from tune_adaptive.planning import Experiment, prepare
 from tune_adaptive.progress import Progress, duration
 from tune_adaptive.protocol import run
 from tune_adaptive.report import write_report
-from tune_adaptive.request import PRESETS, Request, parse_contention, parse_duration
+from tune_adaptive.request import (
+    PRESETS,
+    Request,
+    parse_contention,
+    parse_duration,
+    parse_share,
+)
 from tune_adaptive.resuming import reopened
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
@@ -104,7 +111,7 @@ def main(
         Path, typer.Option(help="Folder of experiments.", rich_help_panel=HOW)
     ] = Path("results"),
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="Share of a GPU, (0, 1].", rich_help_panel=HOW)
+        str | None, typer.Option(help="Share of a GPU, (0, 1], or auto.", rich_help_panel=HOW)
     ] = None,
     num_gpus: Annotated[
         int | None, typer.Option(help="Declare logical GPUs.", rich_help_panel=HOW)
@@ -178,7 +185,7 @@ def main(
             num_final_seeds=usual.num_final_seeds if final_seeds is None else final_seeds,
             ablations=usual.ablations if ablations is None else ablations,
             slowdown=usual.slowdown if contention is None else parse_contention(contention),
-            gpus_per_trial=gpus_per_trial,
+            gpus_per_trial=None if gpus_per_trial is None else parse_share(gpus_per_trial),
             num_gpus=num_gpus,
             cpus_per_trial=cpus_per_trial,
             max_concurrent=max_concurrent,
@@ -251,6 +258,8 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"estimated {duration(plan.estimated_s())}, start-up included",
         highlight=False,
     )
+    for line in in_words(plan.packing, plan.gpus_per_trial, plan.device):
+        console.print(line, highlight=False, markup=False)
     console.print(promised_power(plan.num_final_seeds, len(plan.schedules) - 1), highlight=False)
 
 

@@ -146,6 +146,22 @@ def test_a_quarter_of_a_gpu_each_runs_four_at_once() -> None:
     assert len(jobs.last) == 12
 
 
+def test_each_worker_is_told_the_share_that_its_trial_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which it caps its memory to; Ray itself isolates nothing."""
+
+    class Seen(Exception):
+        pass
+
+    def seen(worker: type, **parameters: object) -> None:
+        raise Seen(parameters["gpu_fraction"])
+
+    monkeypatch.setattr("ray.tune.with_parameters", seen)
+    with pytest.raises(Seen, match=r"^0\.25$"):
+        go(FixedRuns(runs(1)), gpus_per_trial=0.25)
+
+
 def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> None:
     def build(data: Description) -> nn.Module:
         with (tmp_path / "pids").open("a") as file:
