@@ -85,6 +85,15 @@ def test_more_memory_never_means_fewer_trials_where_more_gain(
 
 
 @pytest.mark.parametrize(
+    ("free_bytes", "tried"),
+    [(480, [1, 2, 4]), (479, [1, 2]), (240, [1, 2]), (239, [1]), (120, [1]), (119, [])],
+)
+def test_trials_that_hold_100_bytes_need_120_each(free_bytes: int, tried: list[int]) -> None:
+    measured = pack(machine({1: 1, 2: 2, 4: 4, 8: 8}, 100), free_bytes)
+    assert [packed.num_trials for packed in measured] == tried
+
+
+@pytest.mark.parametrize(
     ("rates", "wanted", "num_tried"),
     [
         ((100, 101, 102, 103), 1, 2),  # a model that fills the GPU
