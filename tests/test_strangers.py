@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tasks.published import publish, save_encoder
 from tests.test_resuming import cut
 from tune_adaptive import load_schedule
 from tune_adaptive.analysis import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.export import export
 from tune_adaptive.report import write_report
+from tune_adaptive.tasks import TaskOptions, make_task
 
 TASK = "fashion_mnist_mini-cnn"
 COMMAND = Path(sys.executable).with_name("tune-adaptive")
@@ -150,6 +152,31 @@ def test_nothing_runs_when_it_is_resumed(finished: Path, tmp_path: Path, canary:
     assert not canary.exists(), canary.read_text()
     assert done.returncode == 0, done.stderr
     assert Analysis(folder).history.closed
+
+
+def test_a_strangers_encoder_brings_no_code(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--model-path` takes a folder, and a best/*.toml may name one."""
+    folder = save_encoder(tmp_path / "encoder")
+    line = f"open({str(canary)!r}, 'a').write('code')\n"
+    (folder / "modeling_evil.py").write_text(f"{line}class Evil: ...\n")
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "adapter_model.bin"):
+        torch.save({"model": Bomb(canary)}, folder / name)
+    classes = ("AutoConfig", "AutoTokenizer", "AutoModel", "AutoModelForSequenceClassification")
+    for name in ("config.json", "tokenizer_config.json"):
+        config = json.loads((folder / name).read_text())
+        config["auto_map"] = {each: "modeling_evil.Evil" for each in classes}
+        config["_attn_implementation"] = config["attn_implementation"] = "evil/kernels"
+        (folder / name).write_text(json.dumps(config))
+    publish(tmp_path / "data", "imdb")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    task = make_task("imdb/bert", TaskOptions(tmp_path / "data", str(folder), max_length=16))
+    model = task.build(task.load().describe())
+    assert type(model).__module__.startswith("tune_adaptive.")
+    assert all(type(part).__module__ != "modeling_evil" for part in model.modules())
+    assert not canary.exists()
 
 
 WRITTEN = ("*.html", "*.md", "*.json", "*.parquet", "figures/*.svg", "best/*/*.toml")
