@@ -19,6 +19,8 @@ def mps_pipe_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
     and goes on without MPS where nobody answers. A directory alone tells nothing: a daemon
     that ended leaves it behind.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        return None  # MPS is Linux's
     folder = Path(environ.get("CUDA_MPS_PIPE_DIRECTORY") or DEFAULT_PIPE_DIRECTORY)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(1.0)
