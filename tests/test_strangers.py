@@ -311,6 +311,23 @@ def test_a_strangers_words_are_words(finished: Path, tmp_path: Path) -> None:
         assert "<script" not in drawing.read_text(encoding="utf-8")
 
 
+def test_a_terminal_is_told_nothing_to_obey(finished: Path, tmp_path: Path) -> None:
+    """Not in what is shown of a file, nor in why it is refused."""
+    text = (finished / "best" / TASK / "step.toml").read_text()
+    title = r"\u001b]0;owned\u0007"
+    for old, new in (
+        ('task = "', f'task = "{title}'),
+        ('optimizer = "', f'task = "x"\n"{title}" = "'),
+        ("format = 2", f'format = "{title}"'),
+        ("[parameters]", f'[parameters]\n"{title}" = 1'),
+    ):
+        (tmp_path / "step.toml").write_text(text.replace(old, new, 1))
+        done = told_of(tmp_path, "export", "step.toml")
+        assert done.returncode in (0, 2)
+        assert "owned" in done.stdout + done.stderr or "step.toml" in done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["../../escaped", "/escaped", "a/../../escaped", "a\\\\b", "."])
 @pytest.mark.parametrize("what", ["small", "fashion_mnist_mini/cnn", "exponential"])
 def test_no_name_leads_out_of_the_folder(

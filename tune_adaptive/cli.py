@@ -22,7 +22,7 @@ def run_command(command: Callable[..., None]) -> None:
             command(*args, **options)
         except (InputError, EnvironmentFault, NoSuccessfulTrial) as error:
             for line in str(error).splitlines():
-                print(f"error: {line}", file=sys.stderr)
+                print(f"error: {printable(line)}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             print("interrupted", file=sys.stderr)
@@ -36,4 +36,9 @@ def run_command(command: Callable[..., None]) -> None:
 def tell_damage(folder: Path, damage: Iterable[str]) -> None:
     """Warn of every row of a ledger that could not be used."""
     for each in damage:
-        print(f"warning: {folder / 'ledger.jsonl'}: {each}", file=sys.stderr)
+        print(f"warning: {folder / 'ledger.jsonl'}: {printable(each)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey and not show, such as a stranger's escape sequences."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

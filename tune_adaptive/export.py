@@ -15,7 +15,7 @@ import typer
 
 from tune_adaptive.analysis import Analysis, ArmResult
 from tune_adaptive.best import FORMAT, load_schedule
-from tune_adaptive.cli import run_command, tell_damage
+from tune_adaptive.cli import printable, run_command, tell_damage
 from tune_adaptive.folder import make_inside, write_whole
 
 
@@ -79,9 +79,9 @@ def main(
             typer.echo(written)
         return
     best = load_schedule(path)
-    typer.echo(f"{best.task}: {best.configuration.schedule}")
+    typer.echo(printable(f"{best.task}: {best.configuration.schedule}"))
     for name, value in best.configuration.values().items():
-        typer.echo(f"  {name} = {value}")
+        typer.echo(printable(f"  {name} = {value}"))
 
 
 if __name__ == "__main__":
