@@ -43,7 +43,7 @@ class Recordings:
             if row is None or row["step"] >= num_steps + ("lr" not in row):
                 break
             kept.append(line)
-        path.write_text("".join(kept), encoding="utf-8")
+        write_whole(path, "".join(kept))
 
     def heard_by(self, run: RunSpec) -> str:
         """Return what ``run`` hears of another run's recording, as JSON lines."""
