@@ -1,0 +1,81 @@
+"""Record learning curves: what ``benchmarks/quality.py`` lets searches replay.
+
+    python benchmarks/curves.py
+
+Trains 512 configurations of ``step``'s search space (a scrambled Sobol sequence over the space's
+own scales) on the embedded task for T = 9 epochs with ``tune_adaptive.training.train``, one seed
+each, one thread, steady signals, and writes their validation accuracies to
+``benchmarks/curves.csv``, a row as soon as it is there. Runs that the file has already are not
+repeated, so it can be interrupted.
+"""
+
+import csv
+from pathlib import Path
+
+import torch
+from scipy.stats.qmc import Sobol
+
+from tune_adaptive.planning import builder_defaults
+from tune_adaptive.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
+from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
+from tune_adaptive.tasks import make_task
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import Material, calibrate, train
+
+TASK = "fashion_mnist_mini/cnn"
+SCHEDULE = "step"
+NUM_EPOCHS = 9
+NUM_CONFIGURATIONS = 512
+SOBOL_SEED = 1_000_003  # of no search's witnesses
+FILE = Path(__file__).with_suffix(".csv")
+
+
+def space() -> SearchSpace:
+    """Return the space that the table covers."""
+    return load_space(
+        default_space_dir(),
+        SCHEDULE,
+        TASK,
+        common_defaults={name: getattr(Recipe(), name) for name in RECIPE_NAMES},
+        schedule_defaults=builder_defaults(SCHEDULE),
+    )
+
+
+def main() -> None:
+    """Train what the file lacks."""
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    task, covered = make_task(TASK), space()
+    data = task.load()
+    material = Material(
+        task, data.describe(), Split.of(data.train, cpu), Split.of(data.validation, cpu)
+    )
+    precision = calibrate(material, "auto", by_clock=False).precision
+    points = Sobol(len(covered.parameters), rng=SOBOL_SEED).random(NUM_CONFIGURATIONS)
+    names = [parameter.name for parameter in covered.parameters]
+    if not FILE.exists():
+        epochs = [f"epoch_{epoch}" for epoch in range(1, NUM_EPOCHS + 1)]
+        FILE.write_text(",".join([*names, "precision", *epochs]) + "\n", encoding="utf-8")
+    with FILE.open(encoding="utf-8") as file:
+        num_done = sum(1 for _ in file) - 1
+    for index in range(num_done, NUM_CONFIGURATIONS):
+        # Rounded first, so that what is trained is what the file says.
+        values = {name: float(f"{v:.6g}") for name, v in covered.at(points[index]).items()}
+        run = RunSpec(
+            id="",
+            stage="search",
+            task=TASK,
+            configuration=Configuration.from_values(SCHEDULE, values),
+            seed=index,
+            num_epochs=NUM_EPOCHS,
+            precision=precision,
+            signals="steady",
+        )
+        accuracies = [result.val_accuracy for result in train(run, material)]
+        with FILE.open("a", encoding="utf-8", newline="") as file:
+            row = [*values.values(), precision, *accuracies]
+            csv.writer(file, lineterminator="\n").writerow(row)
+
+
+if __name__ == "__main__":
+    main()
