@@ -1,0 +1,318 @@
+"""How many epochs until a search has what there is to find? On recorded learning curves.
+
+    python benchmarks/quality.py
+
+``benchmarks/curves.csv`` (by ``benchmarks/curves.py``) holds the validation accuracies of
+configurations of ``step``'s space, trained for T = 9 epochs. Here searches run on it, at equal
+epochs and on 2 slots: a configuration that a sampler asks for answers with the curve of the
+nearest one recorded, by distance in the unit cube of the space's own (log) scales. One seed
+trained each, so the best known holds some luck; it is the same for all.
+
+- ``ours``: an arm as shipped. Its TPE, its ASHA (rungs from T/3), stopped trials told PRUNED, the
+  defaults first, a fifth of the epochs for witnesses that are never stopped.
+- ``ours, told COMPLETE``: the same, but stopped trials are told as complete with the value they
+  had, as OptunaSearch does.
+- ``ours without witnesses``: what those cost the search.
+- ``stock``: Ray's ``OptunaSearch`` and ``ASHAScheduler`` as they come (rungs 1 and 4), called in
+  the order of Tune's controller.
+- ``stock, our rungs``: the same with our first trial, first rung and reduction factor.
+
+The incumbent is the best final accuracy of a trial trained to T. A search has arrived once it is
+within 0.5 points of the best recorded; what has not by the end of its budget counts with the whole
+budget, in both: a restricted mean. Ratios are of these means, paired over search seeds, with the
+95% interval of the logarithm by the delta method; below 1, ours needs fewer epochs.
+"""
+
+import csv
+import logging
+import statistics
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+import typer
+from curves import FILE, NUM_EPOCHS, SCHEDULE, TASK, space
+from optuna.trial import TrialState
+
+from tune_adaptive.analysis.stats import ratio_interval
+from tune_adaptive.planning import WITNESS_SHARE
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status, Value
+from tune_adaptive.spaces import SearchSpace
+from tune_adaptive.tuning.arms import Arm
+
+SLOTS = 2
+NEAR = 0.005  # of accuracy
+
+
+class Curves:
+    """The recorded curves, by the nearest configuration."""
+
+    def __init__(self, covered: SearchSpace, rows: Sequence[dict[str, str]]) -> None:
+        self._space = covered
+        names = [parameter.name for parameter in covered.parameters]
+        self._points = np.array(
+            [self._point({name: float(row[name]) for name in names}) for row in rows]
+        )
+        self.values = np.array(
+            [
+                [float(row[f"epoch_{epoch}"]) for epoch in range(1, NUM_EPOCHS + 1)]
+                for row in rows
+            ]
+        )
+
+    @classmethod
+    def read(cls) -> "Curves":
+        """Read the file."""
+        with FILE.open(encoding="utf-8") as file:
+            return cls(space(), list(csv.DictReader(file)))
+
+    @property
+    def target(self) -> float:
+        """What an incumbent has to reach."""
+        return float(self.values[:, -1].max()) - NEAR
+
+    def _point(self, values: dict[str, Value] | dict[str, float]) -> npt.NDArray[np.float64]:
+        return np.array([p.quantile(float(values[p.name])) for p in self._space.parameters])
+
+    def of(self, values: dict[str, Value]) -> list[float]:
+        """Return the validation accuracies by epoch."""
+        distances = ((self._points - self._point(values)) ** 2).sum(axis=1)
+        curve: list[float] = self.values[distances.argmin()].tolist()
+        return curve
+
+
+@dataclass(frozen=True)
+class Told:
+    """After ``spent`` epochs in all, a trial ended with ``final``, or was stopped: None."""
+
+    spent: int
+    final: float | None
+
+
+Search = Callable[[Curves, int, int], Iterator[Told]]
+"""Curves, epochs to spend and a seed -> how its trials end."""
+
+
+# ----------------------------------------------------------------------- ours
+
+
+class ToldComplete(Arm):
+    """Tells Optuna an early value as if the trial had been trained to its end."""
+
+    def _end(
+        self, run: RunSpec, state: TrialState, status: Status, value: float | None = None
+    ) -> Status:
+        if state is TrialState.PRUNED:
+            last = list(self._running[run.id].values.values())[-1]
+            return super()._end(run, TrialState.COMPLETE, status, last)
+        return super()._end(run, state, status, value)
+
+
+def ours(
+    curves: Curves, budget: int, seed: int, kind: type[Arm] = Arm, witnesses: float = WITNESS_SHARE
+) -> Iterator[Told]:
+    """Search with an arm."""
+    arm = kind(
+        RunSpec("", "search", TASK, Configuration(SCHEDULE), 0, NUM_EPOCHS),
+        space(),
+        float(budget),
+        seeds=[0],
+        sampler_seed=seed,
+        num_witnesses=round(witnesses * budget / NUM_EPOCHS),
+    )
+    running: dict[str, tuple[RunSpec, list[float], int]] = {}
+    spent = 0
+    while arm.can_start or running:
+        while arm.can_start and len(running) < SLOTS:
+            run = arm.start()
+            running[run.id] = run, curves.of(run.configuration.values()), 0
+        for run, curve, num_done in list(running.values()):
+            spent += 1
+            status = arm.heard(run, _result(num_done + 1, curve[num_done]))
+            running[run.id] = run, curve, num_done + 1
+            if status is not None:
+                del running[run.id]
+                yield Told(spent, curve[-1] if status == "completed" else None)
+
+
+def _result(epoch: int, val_accuracy: float) -> EpochResult:
+    return EpochResult(
+        epoch=epoch,
+        epoch_equivalents=float(epoch),
+        num_steps=epoch,
+        planned_steps=NUM_EPOCHS,
+        train_loss=1.0,
+        val_loss=1.0,
+        val_accuracy=val_accuracy,
+        lrs=(),
+        lr_steps=(),
+        progress=epoch / NUM_EPOCHS,
+        train_s=1.0,
+        eval_s=0.0,
+        ended_at=0.0,
+        ended=epoch == NUM_EPOCHS,
+    )
+
+
+def told_complete(curves: Curves, budget: int, seed: int) -> Iterator[Told]:
+    """Search with an arm that tells COMPLETE."""
+    return ours(curves, budget, seed, ToldComplete)
+
+
+def without_witnesses(curves: Curves, budget: int, seed: int) -> Iterator[Told]:
+    """Search with an arm that has none."""
+    return ours(curves, budget, seed, witnesses=0.0)
+
+
+# ---------------------------------------------------------------------- theirs
+
+
+def stock(
+    curves: Curves,
+    budget: int,
+    seed: int,
+    grace_period: int = 1,
+    reduction_factor: int = 4,
+    first: Sequence[dict[str, Value]] = (),
+) -> Iterator[Told]:
+    """Search with OptunaSearch and ASHAScheduler, without a cluster."""
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    searcher = OptunaSearch(
+        space=_define_by_run,
+        metric="val_accuracy",
+        mode="max",
+        points_to_evaluate=list(first) or None,
+        seed=seed,
+    )
+    scheduler = ASHAScheduler(
+        metric="val_accuracy",
+        mode="max",
+        max_t=NUM_EPOCHS,
+        grace_period=grace_period,
+        reduction_factor=reduction_factor,
+    )
+    running: dict[str, tuple[Any, list[float], int]] = {}
+    spent = num_started = 0
+    while spent < budget:
+        while len(running) < SLOTS:
+            trial = SimpleNamespace(trial_id=f"{num_started:05d}")
+            num_started += 1
+            config = searcher.suggest(trial.trial_id)
+            scheduler.on_trial_add(None, trial)
+            running[trial.trial_id] = trial, curves.of(config), 0
+        for trial, curve, num_done in list(running.values()):
+            spent += 1
+            epoch = num_done + 1
+            result = {"training_iteration": epoch, "val_accuracy": curve[num_done]}
+            if scheduler.on_trial_result(None, trial, result) == "STOP":
+                scheduler.on_trial_complete(None, trial, result)
+                searcher.on_trial_complete(trial.trial_id, result)
+                del running[trial.trial_id]
+                yield Told(spent, curve[-1] if epoch == NUM_EPOCHS else None)
+            else:
+                searcher.on_trial_result(trial.trial_id, result)
+                running[trial.trial_id] = trial, curve, epoch
+            if spent == budget:
+                return
+
+
+def _define_by_run(trial: optuna.Trial) -> None:
+    space().suggest(trial)
+
+
+def stock_with_our_rungs(curves: Curves, budget: int, seed: int) -> Iterator[Told]:
+    """Search with the stock parts, set as ours are."""
+    return stock(curves, budget, seed, NUM_EPOCHS // 3, 3, [space().defaults()])
+
+
+SEARCHES: dict[str, Search] = {
+    "ours": ours,
+    "ours, told COMPLETE": told_complete,
+    "ours without witnesses": without_witnesses,
+    "stock": stock,
+    "stock, our rungs": stock_with_our_rungs,
+}
+
+
+# ----------------------------------------------------------------------- table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one search seed came to: epochs until it arrived, or None, and how good it was."""
+
+    arrived: int | None
+    best: float
+    num_trials: int
+
+
+def outcome(curves: Curves, search: Search, budget: int, seed: int) -> Outcome:
+    """Run one search."""
+    ends = list(search(curves, budget, seed))
+    finals = [(told.spent, told.final) for told in ends if told.final is not None]
+    return Outcome(
+        next((spent for spent, final in finals if final >= curves.target), None),
+        max((final for _, final in finals), default=0.0),
+        len(ends),
+    )
+
+
+def table(curves: Curves, budget: int, num_seeds: int) -> Iterator[str]:
+    """Yield the rows, each as soon as it is there."""
+    yield (
+        "| search | arrived | epochs to arrive, restricted mean | median | ours / it "
+        "| best at the end [%], mean | trials, mean |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    reference: list[int] = []
+    for name, search in SEARCHES.items():
+        outcomes = [outcome(curves, search, budget, seed) for seed in range(num_seeds)]
+        epochs = [each.arrived or budget for each in outcomes]
+        num_arrived = sum(each.arrived is not None for each in outcomes)
+        reference = reference or epochs
+        ratio = ratio_interval(reference, epochs)
+        assert ratio is not None
+        interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+        median = statistics.median(epochs)
+        yield (
+            f"| {name} | {num_arrived} of {num_seeds} | {statistics.fmean(epochs):.0f} "
+            f"| {f'{median:g}' if median < budget else f'> {budget}'} "
+            f"| {'' if epochs is reference else f'{ratio.mean:.2f}{interval}'} "
+            f"| {100 * statistics.fmean(each.best for each in outcomes):.2f} "
+            f"| {statistics.fmean(each.num_trials for each in outcomes):.0f} |"
+        )
+
+
+def main(
+    seeds: Annotated[int, typer.Option(help="Search seeds.")] = 30,
+    full_runs: Annotated[int, typer.Option(help="Budget, in runs of T.")] = 32,
+) -> None:
+    """Print the table."""
+    quiet()
+    curves = Curves.read()
+    within = float((curves.values[:, -1] >= curves.target).mean())
+    print(
+        f"{len(curves.values)} configurations, the best {curves.values[:, -1].max():.1%}; "
+        f"{within:.1%} of them are within {100 * NEAR:g} points of it. "
+        f"{full_runs * NUM_EPOCHS} epochs a search, {seeds} search seeds.\n"
+    )
+    for line in table(curves, full_runs * NUM_EPOCHS, seeds):
+        print(line, flush=True)
+
+
+def quiet() -> None:
+    """Keep Optuna and Ray from logging."""
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    typer.run(main)
