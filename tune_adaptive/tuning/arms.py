@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats.qmc import Halton
 
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
 from tune_adaptive.spaces import SearchSpace
 from tune_adaptive.tuning.asha import Asha, first_rung
+from tune_adaptive.tuning.storage import BoundedStorage
 
 MAX_FAILURES_IN_A_ROW = 5
 NUM_STARTUP_TRIALS = 6
@@ -92,11 +93,20 @@ class Arm:
                 constant_liar=True,
             )
         name = f"{template.task}:{template.configuration.schedule}"
-        self.study = optuna.create_study(study_name=name, direction="maximize", sampler=sampler)
+        self._storage = BoundedStorage()
+        self.study = optuna.create_study(
+            storage=self._storage, study_name=name, direction="maximize", sampler=sampler
+        )
         self.study.enqueue_trial(space.defaults())
         points = Halton(len(space.parameters), rng=np.random.default_rng(sampler_seed))
         for point in points.random(num_witnesses):
             self.study.enqueue_trial(space.at(point))
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All its trials, as Optuna keeps them; ``study`` tells of no more than TPE hears of."""
+        study_id = self._storage.get_study_id_from_name(self.study.study_name)
+        return self._storage.every_trial(study_id)
 
     @property
     def default(self) -> Candidate | None:
@@ -252,7 +262,7 @@ class Arms:
                 saved = optuna.create_study(
                     study_name=arm.study.study_name, storage=storage, direction="maximize"
                 )
-                saved.add_trials(arm.study.get_trials(deepcopy=False))
+                saved.add_trials(arm.trials)
         except (OSError, optuna.exceptions.StorageInternalError) as error:
             raise EnvironmentFault(f"{path}: cannot be written: {error}") from error
         finally:

@@ -4,6 +4,7 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
 """
 
 import math
+from bisect import insort
 
 
 class Asha:
@@ -30,21 +31,25 @@ class Asha:
             rung *= reduction_factor
         self.rungs = tuple(rungs)
         self._values: dict[int, dict[str, float]] = {rung: {} for rung in rungs}
+        self._sorted: dict[int, list[float]] = {rung: [] for rung in rungs}
 
     def goes_on(self, run_id: str, epoch: int, value: float) -> bool:
         """Record a run's ``value`` at ``epoch`` and say whether it goes on."""
-        values = self._values.get(epoch)
-        if values is None:
+        if epoch not in self._values:
             return True
+        values, ranked = self._values[epoch], self._sorted[epoch]
+        if run_id in values:
+            ranked.remove(values[run_id])
         values[run_id] = value
-        num_kept = max(1, len(values) // self.reduction_factor)
-        return value >= sorted(values.values(), reverse=True)[num_kept - 1]
+        insort(ranked, value)
+        num_kept = max(1, len(ranked) // self.reduction_factor)
+        return value >= ranked[-num_kept]
 
     def forget(self, run_id: str, num_epochs: int) -> None:
         """Take a run that goes on from ``num_epochs`` epochs off the rungs above."""
         for rung, values in self._values.items():
-            if rung > num_epochs:
-                values.pop(run_id, None)
+            if rung > num_epochs and run_id in values:
+                self._sorted[rung].remove(values.pop(run_id))
 
 
 def first_rung(num_epochs: int) -> int:
