@@ -153,13 +153,13 @@ def simulate(plan: Plan) -> Cost:
             stages = SearchOnly(plan, note)
             work(stages, SLOTS)
             search_s = time.process_time() - start
-            memory = None
             if tracemalloc.is_tracing():
                 gc.collect()
                 memory = tracemalloc.get_traced_memory()[0] - before
+                return Cost(stages.num_started, search_s, 0.0, memory)
             start = time.process_time()
             stages.save_studies(Path(folder) / "studies.db")
-        return Cost(stages.num_started, search_s, time.process_time() - start, memory)
+        return Cost(stages.num_started, search_s, time.process_time() - start, None)
 
 
 def work(stages: Stages, slots: int) -> None:

@@ -59,10 +59,7 @@ class Curves:
             [self._point({name: float(row[name]) for name in names}) for row in rows]
         )
         self.values = np.array(
-            [
-                [float(row[f"epoch_{epoch}"]) for epoch in range(1, NUM_EPOCHS + 1)]
-                for row in rows
-            ]
+            [[float(row[f"epoch_{epoch}"]) for epoch in range(1, NUM_EPOCHS + 1)] for row in rows]
         )
 
     @classmethod
