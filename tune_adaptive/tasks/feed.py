@@ -20,6 +20,7 @@ from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.datasets import Augment
 
 EVAL_BATCH_SIZE = 1000
+EVAL_BATCH_SIZE_ON_CPU = 250  # the CNN takes half the time it takes in batches of 1,000
 EVAL_TOKENS = 2**15
 BATCHES_PER_BUCKET = 50
 
@@ -105,10 +106,10 @@ class ArrayFeed:
             yield (self._standardized(x),), split.y[rows]
 
     def evaluate(self, split: Split) -> Iterator[Batch]:
-        """Yield batches of 1,000 as they come."""
-        for x, y in zip(
-            split.x.split(EVAL_BATCH_SIZE), split.y.split(EVAL_BATCH_SIZE), strict=True
-        ):
+        """Yield batches of 1,000, on a CPU of 250, as they come."""
+        on_cpu = split.x.device.type == "cpu"
+        size = EVAL_BATCH_SIZE_ON_CPU if on_cpu else EVAL_BATCH_SIZE
+        for x, y in zip(split.x.split(size), split.y.split(size), strict=True):
             yield (self._standardized(x),), y
 
     def _standardized(self, x: Tensor) -> Tensor:
