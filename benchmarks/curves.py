@@ -2,7 +2,7 @@
 
     python benchmarks/curves.py
 
-Trains 512 configurations of ``step``'s search space (a scrambled Sobol sequence over the space's
+Trains 256 configurations of ``step``'s search space (a scrambled Sobol sequence over the space's
 own scales) on the embedded task for T = 9 epochs with ``tune_adaptive.training.train``, one seed
 each, one thread, steady signals, and writes their validation accuracies to
 ``benchmarks/curves.csv``, a row as soon as it is there. Runs that the file has already are not
@@ -25,7 +25,7 @@ from tune_adaptive.training import Material, calibrate, train
 TASK = "fashion_mnist_mini/cnn"
 SCHEDULE = "step"
 NUM_EPOCHS = 9
-NUM_CONFIGURATIONS = 512
+NUM_CONFIGURATIONS = 256
 SOBOL_SEED = 1_000_003  # of no search's witnesses
 FILE = Path(__file__).with_suffix(".csv")
 

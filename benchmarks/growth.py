@@ -61,8 +61,8 @@ def main(
 ) -> None:
     """Print the tables."""
     print(
-        "| arms | trials | driver CPU in the search, ms a trial | growth | with studies.db | growth "
-        "| memory, kB a trial | growth |"
+        "| arms | trials | driver CPU in the search, ms a trial | growth | with studies.db "
+        "| growth | memory, kB a trial | growth |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for num_arms in map(int, arms.split(",")):

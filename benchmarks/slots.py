@@ -16,6 +16,7 @@ Start-up is from the command to the first optimizer step, part by part: ``plan``
 calibration, ``actor`` the worker's process with torch, its data and the model.
 """
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -135,7 +136,8 @@ def ms(seconds: Sequence[float]) -> str:
     """Say a median and the 90th percentile."""
     if len(seconds) < 2:
         return "-"
-    return f"{1e3 * statistics.median(seconds):.0f} ({1e3 * statistics.quantiles(seconds, n=10)[-1]:.0f})"
+    slow = statistics.quantiles(seconds, n=10)[-1]
+    return f"{1e3 * statistics.median(seconds):.0f} ({1e3 * slow:.0f})"
 
 
 def of_start(trials: Sequence[Trial], stamps: dict[str, float]) -> str:
@@ -143,7 +145,7 @@ def of_start(trials: Sequence[Trial], stamps: dict[str, float]) -> str:
     first = min(trial.started_at for trial in trials)
     times = [stamps[name] for name in ("process", "imports", "plan", "folder", "ray")]
     times += [trials[0].asked_at, first]
-    parts = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    parts = [later - earlier for earlier, later in itertools.pairwise(times)]
     return f"| {first - times[0]:.1f} | {' | '.join(f'{part:.1f}' for part in parts)} |"
 
 
