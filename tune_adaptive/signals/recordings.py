@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 from tune_adaptive.errors import EnvironmentFault
+from tune_adaptive.folder import write_whole
 from tune_adaptive.runs import RunSpec
 from tune_adaptive.signals.replay import dump_signals, read_signals
 
