@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.test_training import CPU, TASK
-from tune_adaptive.checkpoints import Checkpoint, CheckpointStore, dump, load
+from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Signal
 from tune_adaptive.schedules import SCHEDULES
@@ -47,7 +47,7 @@ class KeepAt:
         return self.left == 0
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        self.kept = dump(checkpoint)
+        self.kept = checkpoint.to_bytes()
         if self.cut:
             raise Cut
 
@@ -98,7 +98,7 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_end(schedule: str) -> None:
         with pytest.raises(Cut):
             results.extend(train(run, on, record=heard.extend, keeper=keeper))
         assert keeper.kept is not None
-        kept = load(keeper.kept)
+        kept = Checkpoint.from_bytes(keeper.kept)
         assert kept.num_epochs == (step - 1) // STEPS_PER_EPOCH
         del heard[_num_signals(signals, kept.num_epochs * STEPS_PER_EPOCH) :]
         torch.rand(5)
@@ -118,7 +118,9 @@ def test_each_optimizer_goes_on(optimizer: str) -> None:
     with pytest.raises(Cut):
         list(train(run, on, keeper=keeper))
     assert keeper.kept is not None
-    assert told(list(train(run, on, kept=load(keeper.kept)))) == told(list(train(run, on))[1:])
+    assert told(list(train(run, on, kept=Checkpoint.from_bytes(keeper.kept)))) == told(
+        list(train(run, on))[1:]
+    )
 
 
 def test_texts_go_on() -> None:
@@ -147,7 +149,9 @@ def test_texts_go_on() -> None:
     with pytest.raises(Cut):
         list(train(run, on, keeper=keeper))
     assert keeper.kept is not None
-    assert told(list(train(run, on, kept=load(keeper.kept)))) == told(list(train(run, on))[1:])
+    assert told(list(train(run, on, kept=Checkpoint.from_bytes(keeper.kept)))) == told(
+        list(train(run, on))[1:]
+    )
 
 
 def test_keeping_changes_nothing() -> None:
@@ -168,18 +172,18 @@ def state() -> Checkpoint:
     return Checkpoint(spec("step"), 2, held)
 
 
-def test_what_was_dumped_is_loaded() -> None:
-    loaded = load(dump(state()))
+def test_what_was_written_is_read() -> None:
+    loaded = Checkpoint.from_bytes(state().to_bytes())
     assert (loaded.run, loaded.num_epochs) == (spec("step"), 2)
     assert loaded.state["plain"] == state().state["plain"]
     for key, tensor in state().state["weights"].items():
         assert torch.equal(loaded.state["weights"][key], tensor)
         assert loaded.state["weights"][key].dtype == tensor.dtype
     with pytest.raises(TypeError, match="cannot hold"):
-        dump(Checkpoint(spec("step"), 0, {"x": object()}))
+        Checkpoint(spec("step"), 0, {"x": object()}).to_bytes()
 
 
-DUMPED = dump(state())
+DUMPED = state().to_bytes()
 
 
 @given(st.integers(0, len(DUMPED) - 1), st.none() | st.integers(1, 255))
@@ -188,11 +192,11 @@ def test_a_checkpoint_torn_or_damaged_anywhere_is_no_checkpoint(at: int, flip: i
     if flip is not None:
         torn += bytes([DUMPED[at] ^ flip]) + DUMPED[at + 1 :]
     try:
-        loaded = load(torn)
+        loaded = Checkpoint.from_bytes(torn)
     except ValueError:
         return
     # JSON has more than one spelling of the same header.
-    assert loaded.run == spec("step") and dump(loaded) == DUMPED
+    assert loaded.run == spec("step") and loaded.to_bytes() == DUMPED
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -38,44 +38,42 @@ class Checkpoint:
     num_epochs: int
     state: Mapping[str, Any]
 
+    def to_bytes(self) -> bytes:
+        """Return it as a safetensors file.
 
-def dump(checkpoint: Checkpoint) -> bytes:
-    """Return ``checkpoint`` as a safetensors file.
-
-    Raises:
-        TypeError: Something in its state is neither plain Python nor a tensor.
-    """
-    tensors: dict[str, Tensor] = {}
-    told = json.dumps(
-        {
-            "run": checkpoint.run.to_dict(),
-            "num_epochs": checkpoint.num_epochs,
-            "state": _pack(checkpoint.state, tensors),
-        }
-    )
-    header = {"checkpoint": told, "sha256": _sha256(told, tensors)}
-    return bytes(safetensors.torch.save(tensors, header))
-
-
-def load(data: bytes) -> Checkpoint:
-    """Read what :func:`dump` returned.
-
-    Raises:
-        ValueError: It is torn or damaged.
-    """
-    try:
-        tensors = safetensors.torch.load(data)
-        (size,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + size])["__metadata__"]
-        told = header["checkpoint"]
-        if header["sha256"] != _sha256(told, tensors):
-            raise ValueError("its checksum is another")
-        row = json.loads(told)
-        return Checkpoint(
-            RunSpec.from_dict(row["run"]), row["num_epochs"], _unpack(row["state"], tensors)
+        Raises:
+            TypeError: Something in its state is neither plain Python nor a tensor.
+        """
+        tensors: dict[str, Tensor] = {}
+        told = json.dumps(
+            {
+                "run": self.run.to_dict(),
+                "num_epochs": self.num_epochs,
+                "state": _pack(self.state, tensors),
+            }
         )
-    except (SafetensorError, struct.error, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a whole checkpoint: {error!r}") from error
+        header = {"checkpoint": told, "sha256": _sha256(told, tensors)}
+        return bytes(safetensors.torch.save(tensors, header))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Checkpoint":
+        """Read what :meth:`to_bytes` returned.
+
+        Raises:
+            ValueError: It is torn or damaged.
+        """
+        try:
+            tensors = safetensors.torch.load(data)
+            (size,) = struct.unpack_from("<Q", data)
+            header = json.loads(data[8 : 8 + size])["__metadata__"]
+            told = header["checkpoint"]
+            if header["sha256"] != _sha256(told, tensors):
+                raise ValueError("its checksum is another")
+            row = json.loads(told)
+            run = RunSpec.from_dict(row["run"])
+            return cls(run, row["num_epochs"], _unpack(row["state"], tensors))
+        except (SafetensorError, struct.error, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a whole checkpoint: {error!r}") from error
 
 
 def _sha256(told: str, tensors: Mapping[str, Tensor]) -> str:
@@ -131,14 +129,14 @@ class CheckpointStore:
     def read(self, run: RunSpec) -> Checkpoint | None:
         """Return the checkpoint of ``run``; None where there is none that is whole and its own."""
         try:
-            checkpoint = load(self._files.cat_file(self._path(run)))
+            checkpoint = Checkpoint.from_bytes(self._files.cat_file(self._path(run)))
         except (FileNotFoundError, ValueError):
             return None
         return checkpoint if checkpoint.run == run else None
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Put ``checkpoint`` in the place of the one before."""
-        self._put(self._path(checkpoint.run), dump(checkpoint))
+        self._put(self._path(checkpoint.run), checkpoint.to_bytes())
 
     def remove(self, run_id: str) -> None:
         """Forget a run's checkpoint, if there is one."""
