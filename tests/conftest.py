@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from hypothesis import settings
 
 from tune_adaptive.cli import run_command
 from tune_adaptive.search import main
+from tune_adaptive.tuning.cluster import own_ray
 
 settings.register_profile("tests", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("tests")
@@ -19,16 +19,8 @@ settings.load_profile("tests")
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """A Ray of this session's own, with one logical GPU; the engine uses it as it is."""
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=256 * 2**20,
-    )
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=2, num_gpus=1, object_store_bytes=256 * 2**20):
+        yield
 
 
 def run_search(*arguments: str) -> int:

@@ -136,7 +136,7 @@ def test_how_many_trials_run_at_once(
     options: list[str],
     slots: int,
 ) -> None:
-    monkeypatch.setattr("tune_adaptive.planning.cpus_here", lambda: 2)
+    monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 2)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run_search("--plan", *options, *QUICK) == 0
     assert f"{slots} trials at once" in capsys.readouterr().out

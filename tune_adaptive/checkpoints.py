@@ -119,11 +119,17 @@ class CheckpointStore:
 
     Args:
         root: A folder, or the URL of one that fsspec knows.
+
+    Raises:
+        EnvironmentFault: fsspec cannot open such a URL here.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._files, self._folder = fsspec.core.url_to_fs(root)
+        try:
+            self._files, self._folder = fsspec.core.url_to_fs(root)
+        except (ValueError, ImportError) as error:
+            raise EnvironmentFault(f"{root}: {error}") from error
         self._is_local = "file" in self._files.protocol
 
     def read(self, run: RunSpec) -> Checkpoint | None:
@@ -174,7 +180,7 @@ class CheckpointStore:
             self._files.makedirs(self._folder, exist_ok=True)
             self._put(self._stop, b"")
             self._remove(self._stop)
-        except OSError as error:
+        except Exception as error:  # every file system has errors of its own
             raise EnvironmentFault(f"{self.root}: cannot be written: {error}") from error
 
     @property

@@ -115,6 +115,9 @@ class Plan:
         time_budget_s: Seconds that the whole experiment may take, which T was solved for;
             None where T was given.
         packing: What was measured to choose ``gpus_per_trial``; empty where it was given.
+        num_nodes: Machines of the cluster.
+        storage_path: Folder or URL that all nodes share, for checkpoints; None is the
+            experiment's own folder.
     """
 
     name: str
@@ -147,6 +150,8 @@ class Plan:
     run_time_budget_s: float | None = None
     time_budget_s: float | None = None
     packing: tuple[Packed, ...] = ()
+    num_nodes: int = 1
+    storage_path: str | None = None
 
     @property
     def stages(self) -> tuple[Stage, ...]:

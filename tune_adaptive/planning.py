@@ -8,16 +8,19 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import torch
 
+from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.ledger import Event
 from tune_adaptive.packing import MAX_TOGETHER, Packed, trials_on_a_gpu
+from tune_adaptive.pilots import Measured, measure_task
 from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.request import Request, check_request
 from tune_adaptive.runs import Configuration, Recipe, Signal, Value
@@ -30,9 +33,9 @@ from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
 from tune_adaptive.tasks import Dataset, Task, make_task
-from tune_adaptive.tasks.feed import Split
 from tune_adaptive.together import measure_packing
-from tune_adaptive.training import Material, calibrate
+from tune_adaptive.tuning.cluster import capacity as joined_capacity
+from tune_adaptive.tuning.cluster import joined, on_a_worker
 
 NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
@@ -54,6 +57,7 @@ class Experiment:
     datasets: Mapping[str, Dataset]
     replay: Sequence[Signal] = ()
     past: Sequence[Event] | None = None  # None: it is new
+    address: str | None = None  # of the cluster it joins; None: a Ray of its own
 
 
 def prepare(request: Request) -> Experiment:
@@ -71,28 +75,46 @@ def prepare(request: Request) -> Experiment:
     spaces = _load_spaces(request, tasks)
     signals, _, recording = request.signals.partition(":")
     replay = read_signals(Path(recording).expanduser()) if signals == "replay" else []
-    num_gpus, gpus_per_trial, device = _gpus(request)
-    num_cpus = cpus_here()
-    cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
-    datasets = {name: task.load() for name, task in tasks.items()}
-    packing: tuple[Packed, ...] = ()
-    if request.gpus_per_trial == "auto":
-        most = _most_on_a_gpu(request, num_cpus, num_gpus)
-        threads = max(1, int(cpus_per_trial))
-        packing = measure_packing(
-            tasks, datasets, request.precision, device, num_gpus, most, threads
-        )
-        gpus_per_trial = 1 / trials_on_a_gpu(packing)
-        cpus_per_trial, slots = _slots(request, num_cpus, num_gpus, gpus_per_trial)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(cpus_per_trial)))
-    try:
-        task_plans = tuple(
-            _plan_task(task, datasets[name], request, spaces, device, slots)
+    with joined(request.address) if request.address else nullcontext():
+        capacity = joined_capacity() if request.address else this_machine(request.num_gpus)
+        gpus_per_trial = _gpus_per_trial(request, capacity)
+        cpus_per_trial, slots = _slots(request, capacity, gpus_per_trial)
+        _check_storage_path(request, capacity)
+        datasets = {name: task.load() for name, task in tasks.items()}
+        packing: tuple[Packed, ...] = ()
+        if request.gpus_per_trial == "auto":
+            packing = measure_packing(
+                tasks,
+                datasets,
+                request.precision,
+                torch.device("cuda" if gpus_here() else "cpu"),
+                capacity.gpus,
+                _most_on_a_gpu(request, capacity),
+                num_threads=max(1, int(cpus_per_trial)),
+            )
+            gpus_per_trial = 1 / trials_on_a_gpu(packing)
+            cpus_per_trial, slots = _slots(request, capacity, gpus_per_trial)
+        _check_room(tasks, datasets, capacity, cpus_per_trial, gpus_per_trial)
+        on_a_node = min(slots, capacity.most_on_a_node(cpus_per_trial, gpus_per_trial))
+        measure = partial(on_a_worker, measure_task, cpus_per_trial, gpus_per_trial)
+        measured = {
+            name: (measure if capacity.is_joined else measure_task)(
+                task.without_data(),
+                datasets[name].describe(),
+                datasets[name].train,
+                datasets[name].validation,
+                precision=request.precision,
+                by_clock=request.signals == "live",
+                num_threads=max(1, int(cpus_per_trial)),
+                on_gpu=gpus_per_trial > 0,
+                num_pilots=min(on_a_node, MAX_PILOTS),
+            )
             for name, task in tasks.items()
-        )
-    finally:
-        torch.set_num_threads(threads)
+        }
+    task_plans = tuple(
+        _plan_task(task, datasets[name], request, spaces, measured[name])
+        for name, task in tasks.items()
+    )
     plan = Plan(
         name=folder.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -105,20 +127,21 @@ def prepare(request: Request) -> Experiment:
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,
-        final_slots=min(slots, max(1, num_gpus if gpus_per_trial == 1 else 1)),
+        final_slots=min(slots, max(1, capacity.gpus if gpus_per_trial == 1 else 1)),
         ablations=request.ablations,
         signals=signals,
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,
-        num_gpus=num_gpus,
-        num_cpus=num_cpus,
+        num_gpus=capacity.gpus,
+        num_cpus=capacity.cpus,
+        num_nodes=len(capacity.nodes),
         slots=slots,
-        device=_device_in_words(device, num_gpus, gpus_per_trial),
+        device=_device_in_words(measured, capacity, gpus_per_trial),
         versions=versions_here(),
         hardware={
             "machine": platform.machine(),
             "system": f"{platform.system()} {platform.release()}",
-            "cpus": num_cpus,
+            "cpus": cpus_here(),
             "memory_bytes": psutil.virtual_memory().total,
         },
         options={
@@ -134,10 +157,11 @@ def prepare(request: Request) -> Experiment:
         run_time_budget_s=request.run_time_budget_s,
         time_budget_s=request.time_budget_s,
         packing=packing,
+        storage_path=absolute_storage(request.storage_path),
     )
     if request.time_budget_s is not None:
         plan = within_time(plan, request.time_budget_s)
-    return Experiment(plan, folder, tasks, datasets, replay)
+    return Experiment(plan, folder, tasks, datasets, replay, address=request.address)
 
 
 def within_time(plan: Plan, time_budget_s: float) -> Plan:
@@ -266,24 +290,24 @@ def builder_defaults(schedule: str) -> dict[str, Value]:
     }
 
 
-def _gpus(request: Request) -> tuple[int, float, torch.device]:
-    """Return the cluster's GPUs, each trial's share of one, and the device trained on."""
-    num_real = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    num_gpus = num_real if request.num_gpus is None else request.num_gpus
-    if num_gpus > num_real > 0:
-        raise EnvironmentFault(f"--num-gpus {num_gpus}: this machine has {num_real}")
+def _gpus_per_trial(request: Request, capacity: Capacity) -> float:
+    """Return each trial's share of a GPU."""
+    if not capacity.is_joined and capacity.gpus > gpus_here() > 0:
+        raise EnvironmentFault(f"--num-gpus {capacity.gpus}: this machine has {gpus_here()}")
     share = request.gpus_per_trial
     if share is None:
-        share = 1.0 if num_gpus else 0.0
-    elif num_gpus == 0:
+        return 1.0 if capacity.gpus else 0.0
+    if capacity.gpus == 0:
         raise EnvironmentFault(
-            f"--gpus-per-trial {share}: there is no GPU here (torch sees none). Leave the "
-            "option out to train on the CPU, or rehearse the packing with --num-gpus N."
+            f"--gpus-per-trial {share}: "
+            + (
+                "no node of the cluster has a GPU. Leave the option out to train on CPUs."
+                if capacity.is_joined
+                else "there is no GPU here (torch sees none). Leave the option out to train on "
+                "the CPU, or rehearse the packing with --num-gpus N."
+            )
         )
-    if share == "auto":
-        share = 1.0  # until it has been measured
-    device = torch.device("cuda" if num_real and share > 0 else "cpu")
-    return num_gpus, share, device
+    return 1.0 if share == "auto" else share  # until it has been measured
 
 
 def versions_here() -> dict[str, str]:
@@ -293,46 +317,78 @@ def versions_here() -> dict[str, str]:
     return versions | {"python": platform.python_version()}
 
 
-def cpus_here() -> int:
-    """Return the CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # what a container or a job may really use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _slots(
-    request: Request, num_cpus: int, num_gpus: int, gpus_per_trial: float
-) -> tuple[float, int]:
+def _slots(request: Request, capacity: Capacity, gpus_per_trial: float) -> tuple[float, int]:
     """Return the CPUs of a trial and how many trials run at once."""
-    on_gpus = num_gpus * math.floor(1 / gpus_per_trial + 1e-9) if gpus_per_trial > 0 else num_cpus
     cpus_per_trial = request.cpus_per_trial
     if cpus_per_trial is None:
-        cpus_per_trial = min(1.0, num_cpus / on_gpus)
-    on_cpus = math.floor(num_cpus / cpus_per_trial + 1e-9)
-    if on_cpus == 0:
+        cpus_per_trial = capacity.usual_cpus_per_trial(gpus_per_trial)
+    slots = capacity.fits(cpus_per_trial, gpus_per_trial)
+    if slots == 0:
+        where = "no node of the cluster" if capacity.is_joined else "this machine"
+        most = max(node.cpus for node in capacity.nodes)
         raise EnvironmentFault(
-            f"--cpus-per-trial {cpus_per_trial:g}: this machine has {num_cpus} CPUs"
+            f"--cpus-per-trial {cpus_per_trial:g}: {where} has "
+            + (f"as many beside a GPU; {most} at most" if capacity.is_joined else f"{most} CPUs")
         )
-    slots = min(on_cpus, on_gpus) if gpus_per_trial > 0 else on_cpus
     if request.max_concurrent is not None:
         slots = min(slots, request.max_concurrent)
     return cpus_per_trial, slots
 
 
-def _most_on_a_gpu(request: Request, num_cpus: int, num_gpus: int) -> int:
+def _most_on_a_gpu(request: Request, capacity: Capacity) -> int:
     """Return how many trials on each GPU what else was asked for allows."""
     slots = request.max_concurrent or math.inf
     if request.cpus_per_trial is not None:
-        slots = min(slots, num_cpus / request.cpus_per_trial)
-    return max(1, math.floor(min(slots / num_gpus, MAX_TOGETHER)))
+        slots = min(slots, capacity.cpus / request.cpus_per_trial)
+    return max(1, math.floor(min(slots / capacity.gpus, MAX_TOGETHER)))
 
 
-def _device_in_words(device: torch.device, num_gpus: int, gpus_per_trial: float) -> str:
-    if device.type == "cuda":
+def _check_storage_path(request: Request, capacity: Capacity) -> None:
+    if len(capacity.nodes) > 1 and request.storage_path is None:
+        raise InputError(
+            f"--storage-path is needed: the cluster has {len(capacity.nodes)} nodes, and a run "
+            "that goes on on another node must find its checkpoint there. Give a folder that all "
+            "nodes share (NFS, say) or a URL that fsspec opens, like s3://bucket/checkpoints"
+        )
+
+
+def _check_room(
+    tasks: Mapping[str, Task],
+    datasets: Mapping[str, Dataset],
+    capacity: Capacity,
+    cpus_per_trial: float,
+    gpus_per_trial: float,
+) -> None:
+    """Check that the object stores of a joined cluster hold the data; they are not ours to size."""
+    needed = sum(data.nbytes for data in datasets.values())
+    needed += sum(task.nbytes for task in tasks.values())
+    room = capacity.object_store_bytes(cpus_per_trial, gpus_per_trial)
+    if room is not None and room < needed:
+        raise EnvironmentFault(
+            f"the data take {needed / 2**20:.0f} MiB, and the smallest object store of the "
+            f"cluster's nodes has {room / 2**20:.0f}: start Ray there with --object-store-memory "
+            f"{2 * needed}, or lower --train-size"
+        )
+
+
+def absolute_storage(path: str | None) -> str | None:
+    """Return where checkpoints go, the same seen from any folder."""
+    if path is None or "://" in path:
+        return path
+    return str(Path(path).expanduser().absolute())
+
+
+def _device_in_words(
+    measured: Mapping[str, Measured], capacity: Capacity, gpus_per_trial: float
+) -> str:
+    device = next(iter(measured.values())).device
+    if device != "CPU":
+        told = f"{device}, {gpus_per_trial:g} of it each trial"
+        if capacity.is_joined:
+            return told
         pipes = mps_pipe_directory()
-        mps = f"MPS at {pipes}" if pipes else "without MPS"
-        return f"{torch.cuda.get_device_name(device)}, {gpus_per_trial:g} of it each trial, {mps}"
-    if num_gpus and gpus_per_trial:
+        return f"{told}, MPS at {pipes}" if pipes else f"{told}, without MPS"
+    if capacity.gpus and gpus_per_trial:
         return "logical GPUs, trained on CPU"
     return "CPU"
 
@@ -342,20 +398,8 @@ def _plan_task(
     data: Dataset,
     request: Request,
     spaces: Mapping[tuple[str, str], SearchSpace],
-    device: torch.device,
-    slots: int,
+    measured: Measured,
 ) -> TaskPlan:
-    description = data.describe()
-    material = Material(
-        task, description, Split.of(data.train, device), Split.of(data.validation, device)
-    )
-    by_clock = request.signals == "live"
-    calibration = calibrate(material, request.precision, by_clock=by_clock)
-    loaded_epoch_s = calibration.epoch_s
-    if by_clock and slots > 1:
-        with ThreadPoolExecutor(num_pilots := min(slots, MAX_PILOTS)) as pilots:
-            others = pilots.map(calibrate, [material] * num_pilots, [calibration.precision] * 4)
-            loaded_epoch_s = max(loaded_epoch_s, *(other.epoch_s for other in others))
     return TaskPlan(
         name=task.name,
         num_epochs=task.num_epochs if request.num_epochs is None else request.num_epochs,
@@ -368,10 +412,10 @@ def _plan_task(
         clip_norm=task.clip_norm,
         notes=dict(task.notes),
         data_sha256=data.sha256(),
-        complexity=description.complexity,
-        precision=calibration.precision,
-        epoch_s=calibration.epoch_s,
-        loaded_epoch_s=loaded_epoch_s,
+        complexity=data.describe().complexity,
+        precision=measured.precision,
+        epoch_s=measured.epoch_s,
+        loaded_epoch_s=measured.loaded_epoch_s,
         spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
         space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
     )

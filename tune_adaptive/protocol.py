@@ -29,7 +29,8 @@ from tune_adaptive.signals.node import Node
 from tune_adaptive.signals.recordings import Recordings
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.stages import Stages
-from tune_adaptive.tuning.engine import cluster, execute, quiet
+from tune_adaptive.tuning.cluster import cluster
+from tune_adaptive.tuning.engine import execute, quiet
 
 Watch = Callable[[record.Event], None]
 
@@ -44,21 +45,26 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
 
     Raises:
         NoSuccessfulTrial: No arm has a configuration that trained to its end.
-        EnvironmentFault: The folder cannot be made.
+        EnvironmentFault: The folder or the storage cannot be written, or Ray be reached.
         InputError: What the ledger tells is not what this plan does here.
     """
+    shared = experiment.plan.storage_path
+    if shared is None:
+        checkpoints = CheckpointStore(str(experiment.folder.resolve() / "checkpoints"))
+    else:
+        checkpoints = CheckpointStore(f"{shared}/{experiment.plan.name}")
+        checkpoints.open()  # before anything is written elsewhere
     if experiment.past is not None:  # its lock is held
-        _run(experiment, watch, verbose)
+        _run(experiment, checkpoints, watch, verbose)
         return
     _make_folder(experiment)
     with locked(experiment.folder):
-        _run(experiment, watch, verbose)
+        _run(experiment, checkpoints, watch, verbose)
 
 
-def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
+def _run(experiment: Experiment, checkpoints: CheckpointStore, watch: Watch, verbose: bool) -> None:
     plan = experiment.plan
     recordings = Recordings(experiment.folder / "signals")
-    checkpoints = CheckpointStore(str(experiment.folder.resolve() / "checkpoints"))
     checkpoints.open()
     steps_per_epoch = {
         task.name: math.ceil(task.num_train / task.batch_size) for task in plan.tasks
@@ -85,7 +91,9 @@ def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
             write(record.Opened(time.time(), hash_file(experiment.folder / "plan.toml")))
             try:
                 if stages.has_work():
-                    with cluster(plan, data_bytes, verbose):
+                    with cluster(
+                        experiment.address, plan.num_cpus, plan.num_gpus, data_bytes, verbose
+                    ):
                         execute(
                             stages,
                             plan,

@@ -88,6 +88,8 @@ class Request:
         cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
             trials run at once as share the GPUs.
         max_concurrent: Most trials at once; None is what fits.
+        address: Of the Ray cluster to join, ``HOST:PORT`` or ``auto``; None starts one here.
+        storage_path: Folder or URL that all its nodes share, for checkpoints.
         precision: ``auto``, ``fp32`` or ``bf16``.
         signals: ``live``, ``steady`` or ``replay:FILE``.
         run_time_budget_s: Seconds that a schedule which plans in time should take for a run,
@@ -117,6 +119,8 @@ class Request:
     num_gpus: int | None = None
     cpus_per_trial: float | None = None
     max_concurrent: int | None = None
+    address: str | None = None
+    storage_path: str | None = None
     precision: str = "auto"
     signals: str = "live"
     run_time_budget_s: float | None = None
@@ -284,15 +288,37 @@ def check_request(request: Request) -> None:
         problems.append("--run-time-budget needs a clock, and --signals steady has none")
     if request.time_budget_s is not None and request.num_epochs is not None:
         problems.append("--time-budget solves for --epochs: give one of them")
+    if request.storage_path is not None and "@" in request.storage_path.partition("://")[2]:
+        problems.append(
+            "--storage-path: credentials would be written down with the plan; leave "
+            "them to the environment"
+        )
+    if request.gpus_per_trial == "auto" and request.address is not None:
+        problems.append(
+            "--gpus-per-trial auto measures on this machine: with --address, say a share"
+        )
     if request.gpus_per_trial == "auto" and request.signals == "steady":
         problems.append("--gpus-per-trial auto needs a clock, and --signals steady has none")
     if request.time_budget_s is not None and request.signals == "steady":
         problems.append("--time-budget needs a clock, and --signals steady has none")
+    if request.address is not None:
+        problems += address_problems(request.address)
+        if request.num_gpus is not None:
+            problems.append("--num-gpus rehearses on this machine: a cluster says what it has")
     if problems:
         raise InputError("\n".join(problems))
     for schedule in request.schedules:
         if not is_installed(schedule):
             build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
+
+
+def address_problems(address: str) -> list[str]:
+    """Return why ``address`` cannot be a cluster's, if so."""
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and 0 < int(port) < 2**16
+    if address == "auto" or (host and "/" not in host and is_port):
+        return []
+    return [f"--address {address!r}: must be HOST:PORT, as `ray start --head` printed it, or auto"]
 
 
 def _repeated(names: tuple[str, ...]) -> list[str]:

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from tune_adaptive import ledger
+from tune_adaptive.capacity import this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.plan import Plan, model_notes
-from tune_adaptive.planning import Experiment, cpus_here, versions_here
+from tune_adaptive.planning import Experiment, absolute_storage, versions_here
+from tune_adaptive.request import address_problems
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.tasks import TaskOptions, make_task, published_task
+from tune_adaptive.tuning.cluster import capacity as joined_capacity
+from tune_adaptive.tuning.cluster import joined
 
 
 @contextmanager
@@ -20,6 +22,8 @@ def reopened(
     asked: Sequence[str] = (),
     data_dir: Path | None = None,
     model_path: str | None = None,
+    address: str | None = None,
+    storage_path: str | None = None,
 ) -> Iterator[Experiment]:
     """Hold the lock of an interrupted experiment, and give it if it can be resumed here.
 
@@ -30,18 +34,34 @@ def reopened(
         asked: A person's own tasks, ``package.module:variable``.
         data_dir: Where its data are now; None is where they were.
         model_path: Where ``bert``'s encoder is now; None is where it was.
+        address: Of the cluster to go on on; None is a Ray of its own.
+        storage_path: Where its checkpoints are, if not in the folder: nothing is written
+            elsewhere because a folder that somebody sent says so.
 
     Raises:
         InputError: It is no experiment, has ended, is damaged, is at work in another process,
             or its data have changed.
         EnvironmentFault: This machine or its packages are not those of the plan.
     """
+    if address is not None and (problems := address_problems(address)):
+        raise InputError("\n".join(problems))
     with ledger.locked(folder):
-        yield _read(folder, asked, data_dir, model_path)
+        experiment = _read(folder, asked, data_dir, model_path, address)
+        planned = experiment.plan.storage_path
+        if planned != absolute_storage(storage_path):
+            raise InputError(
+                f"{folder}: its checkpoints are in {planned or 'its own folder'}; "
+                + (f"say --storage-path {planned}" if planned else "leave out --storage-path")
+            )
+        yield experiment
 
 
 def _read(
-    folder: Path, asked: Sequence[str], data_dir: Path | None, model_path: str | None
+    folder: Path,
+    asked: Sequence[str],
+    data_dir: Path | None,
+    model_path: str | None,
+    address: str | None,
 ) -> Experiment:
     plan = Plan.read(folder / "plan.toml")
     rows = ledger.read(folder / "ledger.jsonl") if (folder / "ledger.jsonl").exists() else []
@@ -52,7 +72,7 @@ def _read(
         raise InputError(
             "\n".join(f"{folder / 'ledger.jsonl'}: line {e.line} {e.reason}" for e in damaged)
         )
-    _check_machine(plan)
+    _check_machine(plan, address)
     options = TaskOptions.read(plan.options, data_dir, model_path)
     own = {task.name: task for task in (make_task(name, options) for name in asked)}
     if strange := own.keys() - {task.name for task in plan.tasks}:
@@ -76,7 +96,7 @@ def _read(
         raise InputError("\n".join(problems))
     replayed = folder / "signals" / "replayed.jsonl"
     replay = read_signals(replayed) if plan.signals == "replay" else []
-    return Experiment(plan, folder, tasks, datasets, replay, past)
+    return Experiment(plan, folder, tasks, datasets, replay, past, address)
 
 
 TASK_FIELDS = ("batch_size", "optimizer", "augment", "clip_norm")
@@ -87,17 +107,30 @@ def _is_torn(event: ledger.Event) -> bool:
     return isinstance(event, ledger.Damaged) and event.torn
 
 
-def _check_machine(plan: Plan) -> None:
-    here = versions_here()
+def _check_machine(plan: Plan, address: str | None) -> None:
+    versions = versions_here()
     problems = [
-        f"it was begun with {name} {version}, here is {here.get(name, 'none')}"
+        f"it was begun with {name} {version}, here is {versions.get(name, 'none')}"
         for name, version in plan.versions.items()
-        if here.get(name) != version
+        if versions.get(name) != version
     ]
-    if plan.num_cpus > cpus_here():
-        problems.append(f"it was planned on {plan.num_cpus} CPUs, here are {cpus_here()}")
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not plan.device.startswith(("CPU", "logical")) and plan.num_gpus > num_gpus:
-        problems.append(f"it was planned on {plan.num_gpus} GPUs, here are {num_gpus}")
+    if address is not None:
+        with joined(address):
+            here = joined_capacity()
+    else:
+        is_rehearsed = plan.device.startswith(("CPU", "logical"))
+        here = this_machine(plan.num_gpus if is_rehearsed else None)
+    if len(here.nodes) > 1 and plan.storage_path is None:
+        problems.append(
+            f"it was planned without --storage-path, and the cluster at {address} has "
+            f"{len(here.nodes)} nodes; go on on one"
+        )
+    for kind, planned, found in (
+        ("CPUs", plan.num_cpus, here.cpus),
+        ("GPUs", plan.num_gpus, here.gpus),
+        ("trials at once", plan.slots, here.fits(plan.cpus_per_trial, plan.gpus_per_trial)),
+    ):
+        if planned > found:
+            problems.append(f"it was planned on {planned} {kind}, here are {found}")
     if problems:
         raise EnvironmentFault("\n".join(f"{plan.name}: {problem}" for problem in problems))

@@ -122,6 +122,12 @@ def main(
     max_concurrent: Annotated[
         int | None, typer.Option(help="Most trials at once.", rich_help_panel=HOW)
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray to join, HOST:PORT or auto.", rich_help_panel=HOW)
+    ] = None,
+    storage_path: Annotated[
+        str | None, typer.Option(help="Folder or URL all nodes share.", rich_help_panel=HOW)
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=HOW)
     ] = "auto",
@@ -150,7 +156,7 @@ def main(
     console = Console()
     if resume is not None:
         _check_alone(context, resume)
-        with reopened(resume, task, data_dir, model_path) as experiment:
+        with reopened(resume, task, data_dir, model_path, address, storage_path) as experiment:
             _carry_out(experiment, console, verbose)
         return
     if preset not in PRESETS:
@@ -189,6 +195,8 @@ def main(
             num_gpus=num_gpus,
             cpus_per_trial=cpus_per_trial,
             max_concurrent=max_concurrent,
+            address=address,
+            storage_path=storage_path,
             precision=precision,
             signals=signals,
             run_time_budget_s=run_time_budget,
@@ -235,7 +243,7 @@ def _check_alone(context: typer.Context, folder: Path) -> None:
         )
 
 
-WITH_RESUME = ("resume", "task", "data_dir", "model_path", "verbose")
+WITH_RESUME = ("resume", "task", "data_dir", "model_path", "address", "storage_path", "verbose")
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -253,8 +261,12 @@ def show_plan(plan: Plan, console: Console) -> None:
             f"{task.precision}, {task.epoch_s:.2f} s an epoch; {', '.join(plan.schedules)}",
             highlight=False,
         )
+    nodes = ""
+    if plan.num_nodes > 1:
+        nodes = f"{plan.num_nodes} nodes of {plan.num_cpus} CPUs and {plan.num_gpus} GPUs: "
     console.print(
-        f"{plan.slots} trials at once on {plan.device}, in the final stage {plan.final_slots}; "
+        f"{plan.slots} trials at once on {nodes}{plan.device}, in the final stage "
+        f"{plan.final_slots}; "
         f"estimated {duration(plan.estimated_s())}, start-up included",
         highlight=False,
     )

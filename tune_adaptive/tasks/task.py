@@ -73,6 +73,14 @@ class Task:
             raise InputError("\n".join(f"{self.name}: {problem}" for problem in problems))
         return data
 
+    def without_data(self) -> "Task":
+        """Return what a worker is sent, which is handed the splits apart."""
+        return replace(self, data=_kept_by_the_driver)
+
+
+def _kept_by_the_driver() -> Dataset:
+    raise AssertionError("workers are handed their splits")
+
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:

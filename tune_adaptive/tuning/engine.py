@@ -9,18 +9,13 @@ import json
 import logging
 import os
 import shutil
-import signal
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to answer
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # the ledger is the record
@@ -28,7 +23,6 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 import ray
 from ray import tune
-from ray.job_config import JobConfig
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -38,71 +32,15 @@ from tune_adaptive.plan import Plan
 from tune_adaptive.runs import EpochResult, RunSpec, Signal, Status
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset
+from tune_adaptive.tuning.cluster import on_interrupt
 from tune_adaptive.tuning.jobs import Jobs
 from tune_adaptive.tuning.trainable import Worker
 
 # Ray would write their values into a log that everybody may read. Workers inherit them anyway.
 ENV_VARS_TO_PROPAGATE.difference_update({n for n in ENV_VARS_TO_PROPAGATE if n[:4] == "AWS_"})
 
-MIN_OBJECT_STORE_BYTES = 256 * 2**20
 GRACE_S = 6.0
 """Seconds that runs have to keep their state when work is asked to stop."""
-
-
-@contextlib.contextmanager
-def cluster(plan: Plan, data_bytes: int, verbose: bool = False) -> Iterator[None]:
-    """Start a Ray of our own on this machine and stop it after; join none that runs.
-
-    A Ray that this process has already connected to is used, and left running.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(
-        address="local",
-        job_config=_OurPath(),
-        num_cpus=plan.num_cpus,
-        num_gpus=plan.num_gpus,
-        include_dashboard=False,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        object_store_memory=max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes),
-    )
-    try:
-        yield
-    finally:
-        with _on_interrupt(lambda: None):  # a second Ctrl-C must not leave workers behind
-            ray.shutdown()
-
-
-class _OurPath(JobConfig):
-    """Gives the workers the folders that Python has on this process's path, no others.
-
-    Ray would put the working directory first on theirs, even where Python keeps it off ours,
-    as it does for an installed command: modules in a folder that a stranger sent would run.
-    """
-
-    _py_driver_sys_path: list[str]
-
-    def _get_proto_job_config(self) -> Any:
-        ours = {os.path.abspath(path) for path in sys.path}
-        self._py_driver_sys_path = [path for path in self._py_driver_sys_path if path in ours]
-        return super()._get_proto_job_config()
-
-
-@contextlib.contextmanager
-def _on_interrupt(react: Callable[[], None]) -> Iterator[None]:
-    """Answer Ctrl-C and SIGTERM with ``react``; signals reach the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kinds = (signal.SIGINT, signal.SIGTERM)  # the second is Slurm's and Kubernetes'
-    before = [signal.signal(kind, lambda number, frame: react()) for kind in kinds]
-    try:
-        yield
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
 
 
 class _Interrupt(tune.Callback):
@@ -151,10 +89,6 @@ def quiet(verbose: bool) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _kept_by_the_driver() -> Dataset:
-    raise AssertionError("workers are handed their splits")
-
-
 def execute(
     jobs: Jobs,
     plan: Plan,
@@ -189,7 +123,7 @@ def execute(
         tune.with_parameters(
             Worker,
             # The workers take the splits from the store, not from their tasks.
-            tasks={name: replace(task, data=_kept_by_the_driver) for name, task in tasks.items()},
+            tasks={name: task.without_data() for name, task in tasks.items()},
             descriptions={name: data.describe() for name, data in datasets.items()},
             splits=splits,
             replay=list(replay),
@@ -224,7 +158,7 @@ def execute(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        with _on_interrupt(interrupt.ask):
+        with on_interrupt(interrupt.ask):
             tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)

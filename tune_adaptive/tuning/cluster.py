@@ -1,0 +1,295 @@
+"""The Ray that a search runs on: one of its own on this machine, or one it was told to join.
+
+Our own listens on the loopback interface only and takes nobody without its token, which lies
+in a temporary folder of this user's and goes when Ray does. A cluster that runs is never
+joined unasked, whatever ``RAY_ADDRESS`` says, and left as it was found.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray._private import ray_constants
+from ray._raylet import (  # type: ignore[attr-defined]  # its stub lacks them
+    AuthenticationTokenLoader,
+    Config,
+)
+from ray.job_config import JobConfig
+
+from tune_adaptive.capacity import Capacity, NodeCapacity
+from tune_adaptive.errors import EnvironmentFault, last_line
+
+MIN_OBJECT_STORE_BYTES = 256 * 2**20
+CONNECT_S = 5.0
+FREE_NODE_S = 600.0
+"""How long one trial's share of a cluster may take to become free [s]."""
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def cluster(
+    address: str | None, num_cpus: int, num_gpus: int, data_bytes: int, verbose: bool = False
+) -> Iterator[None]:
+    """Join the cluster at ``address``, or start a Ray of our own; leave or stop it after.
+
+    A Ray that this process has already connected to is used, and left running.
+
+    Args:
+        address: ``HOST:PORT`` or ``auto``; None starts our own.
+        num_cpus: What our own has.
+        num_gpus: The same.
+        data_bytes: What will be put in its object store.
+        verbose: Let Ray speak.
+
+    Raises:
+        EnvironmentFault: There is no such cluster, or it does not let us in.
+    """
+    if ray.is_initialized():
+        yield
+    elif address is not None:
+        with joined(address, verbose):
+            yield
+    else:
+        with own_ray(num_cpus, num_gpus, max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes), verbose):
+            yield
+
+
+# ------------------------------------------------------------------------- our own
+
+
+@contextlib.contextmanager
+def own_ray(
+    num_cpus: int, num_gpus: int, object_store_bytes: int, verbose: bool = False
+) -> Iterator[None]:
+    """Start a Ray on this machine that only this user's processes with its token reach."""
+    with _token(), _resolving_to_loopback():
+        try:
+            ray.init(
+                address="local",
+                job_config=_OurPath(),
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                object_store_memory=object_store_bytes,
+            )
+            yield
+        finally:
+            _shut_down()
+
+
+@contextlib.contextmanager
+def _token() -> Iterator[None]:
+    """Give the Ray that is started here a token of its own.
+
+    Ray 2.60 asks for one by itself, but keeps it for ever in the home directory, where other
+    users may read it.
+    """
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="tune-adaptive-") as folder:  # mode 0700
+        path = Path(folder) / "token"
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+        _read_authentication_again()
+        try:
+            yield
+        finally:
+            for name in names:
+                os.environ.pop(name, None)
+            os.environ |= before
+            _read_authentication_again()
+
+
+def _read_authentication_again() -> None:
+    Config.initialize("")  # before the token is forgotten, or a late thread of Ray's aborts
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _resolving_to_loopback() -> Iterator[None]:
+    """Let Ray take loopback for this machine's address.
+
+    It listens on all interfaces wherever its address is another, and replaces a loopback
+    address that it is told by another, unless it believes that there are no clusters, as on
+    macOS and Windows.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+class _OurPath(JobConfig):
+    """Gives the workers the folders that Python has on this process's path, no others.
+
+    Ray would put the working directory first on theirs, even where Python keeps it off ours,
+    as it does for an installed command: modules in a folder that a stranger sent would run.
+    """
+
+    _py_driver_sys_path: list[str]
+
+    def _get_proto_job_config(self) -> Any:
+        ours = {os.path.abspath(path) for path in sys.path}
+        self._py_driver_sys_path = [path for path in self._py_driver_sys_path if path in ours]
+        return super()._get_proto_job_config()
+
+
+def _shut_down() -> None:
+    with on_interrupt(lambda: None):  # a second Ctrl-C must not leave workers behind
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def on_interrupt(react: Callable[[], None]) -> Iterator[None]:
+    """Answer Ctrl-C and SIGTERM with ``react``; signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)  # the second is Slurm's and Kubernetes'
+    before = [signal.signal(kind, lambda number, frame: react()) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+# ----------------------------------------------------------------------- another's
+
+
+@contextlib.contextmanager
+def joined(address: str, verbose: bool = False) -> Iterator[None]:
+    """Connect to the cluster at ``address``, and let go of it after.
+
+    Args:
+        address: ``HOST:PORT``, or ``auto``: what ``RAY_ADDRESS`` says or runs on this machine.
+        verbose: Let Ray speak.
+
+    Raises:
+        EnvironmentFault: It cannot be reached, is another version or asks for another token,
+            or this machine is none of its nodes.
+    """
+    _knock(address)
+    try:
+        with _resolving_to_loopback(), _impatient():
+            ray.init(
+                address=address,
+                job_config=_OurPath(),
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+            )
+    except (Exception, SystemExit) as error:  # the second is how Ray gives up on a server
+        _shut_down()
+        raise EnvironmentFault(f"--address {address}: {_why_not(address, error)}") from error
+    try:
+        yield
+    finally:
+        _shut_down()
+
+
+def _knock(address: str) -> None:
+    """See whether anything answers; Ray asks for a minute and a half before it gives up."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"--address {address}: nothing answers there ({error}); is it what `ray start --head` "
+            "printed?"
+        ) from error
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Let Ray ask a server that refuses it two times, not twenty."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "2"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _why_not(address: str, error: BaseException) -> str:
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    told = " ".join(map(str, causes))
+    if "Could not find any running Ray" in told:
+        return "no Ray runs on this machine; start one (ray start) or say HOST:PORT"
+    if "ersion mismatch" in told:
+        return str(error)
+    if "node info" in told:
+        return (
+            "this machine is none of its nodes. Run the search on one of them, or make this one "
+            f"a node: ray start --address={address}"
+        )
+    if "uthenticat" in told or isinstance(error, ConnectionError | SystemExit):
+        return (
+            "it does not let us in. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file "
+            "of its token, if it has one; else what answers there is no Ray"
+        )
+    return last_line(str(error)) or repr(error)
+
+
+def capacity() -> Capacity:
+    """Return what the nodes of the connected cluster have."""
+    return Capacity(
+        [
+            NodeCapacity(
+                cpus=int(node["Resources"].get("CPU", 0)),
+                gpus=int(node["Resources"].get("GPU", 0)),
+                object_store_bytes=int(node["Resources"].get("object_store_memory", 0)),
+            )
+            for node in ray.nodes()
+            if node["Alive"]
+        ],
+        is_joined=True,
+    )
+
+
+def on_a_worker(
+    function: Callable[..., T], cpus: float, gpus: float, *arguments: Any, **named: Any
+) -> T:
+    """Call ``function`` in a process of the connected cluster that has a trial's share.
+
+    Raises:
+        EnvironmentFault: No such share becomes free, or the call fails there.
+    """
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(function)
+    waiting = remote.remote(*arguments, **named)
+    try:
+        return ray.get(waiting, timeout=FREE_NODE_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise EnvironmentFault(
+            f"the cluster had no {cpus:g} CPUs and {gpus:g} GPUs free for {FREE_NODE_S:.0f} s; "
+            "is it at work for others?"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise EnvironmentFault(
+            "a worker of the cluster cannot train; this package, and yours, must be installed on "
+            f"every node: {last_line(str(error))}"
+        ) from error
