@@ -76,12 +76,16 @@ class _Interrupt(tune.Callback):
 
 @contextlib.contextmanager
 def quiet(verbose: bool) -> Iterator[None]:
-    """Keep Ray and Optuna from logging anything, unless ``verbose``: what fails, we tell."""
+    """Keep Ray and Optuna from logging anything but errors, unless ``verbose``.
+
+    Tune's own errors are of runs whose worker died, and the ledger has them.
+    """
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "optuna")]
     levels = [logger.level for logger in loggers]
     if not verbose:
         for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+            is_tunes = logger.name == "ray.tune"
+            logger.setLevel(logging.CRITICAL if is_tunes else logging.ERROR)
     try:
         yield
     finally:
