@@ -16,7 +16,7 @@ from torch import nn
 from tune_adaptive.tasks import Dataset, Examples, Task
 from tune_adaptive.tasks.data import Description
 
-PATIENCE_S = 400.0
+PATIENCE_S = 600.0
 
 
 def _examples(num: int, seed: int) -> Examples:
