@@ -221,12 +221,12 @@ def _knock(address: str) -> None:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Let Ray ask a server that refuses it two times, not twenty."""
+    """Let Ray ask a server that refuses it once, not twenty times."""
     name = "RAY_gcs_server_port_wait_time_s"
     if name in os.environ:
         yield
         return
-    os.environ[name] = "2"
+    os.environ[name] = "1"
     try:
         yield
     finally:
