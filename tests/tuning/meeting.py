@@ -34,7 +34,9 @@ def build(data: Description) -> nn.Module:
     if context.get_actor_id() is not None:  # a trial's, not the measurement before the search
         folder = Path(os.environ["MEETING"])
         here = {"node": context.get_node_id(), "network": os.readlink("/proc/self/ns/net")}
-        (folder / context.get_actor_id()).write_text(json.dumps(here))
+        word = folder / context.get_actor_id()
+        if not word.exists():  # its time is when this worker came
+            word.write_text(json.dumps(here))
         end = time.monotonic() + PATIENCE_S
         while len(list(folder.iterdir())) < int(os.environ["MEETING_SIZE"]):
             if time.monotonic() > end:
