@@ -10,6 +10,7 @@ repeated, so it can be interrupted.
 """
 
 import csv
+import functools
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ SOBOL_SEED = 1_000_003  # of no search's witnesses
 FILE = Path(__file__).with_suffix(".csv")
 
 
+@functools.cache
 def space() -> SearchSpace:
     """Return the space that the table covers."""
     return load_space(

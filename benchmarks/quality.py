@@ -288,7 +288,7 @@ def table(curves: Curves, budget: int, num_seeds: int) -> Iterator[str]:
 
 
 def main(
-    seeds: Annotated[int, typer.Option(help="Search seeds.")] = 30,
+    seeds: Annotated[int, typer.Option(help="Search seeds.")] = 100,
     full_runs: Annotated[int, typer.Option(help="Budget, in runs of T.")] = 32,
 ) -> None:
     """Print the table."""
