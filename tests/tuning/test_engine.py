@@ -94,11 +94,12 @@ class Recorder(FixedRuns):
         self.results: dict[str, list[EpochResult]] = {}
         self.failures: dict[str, str] = {}
         self.transient: dict[str, bool] = {}
-        self.num_running = self.most_running = 0
+        self.num_started = self.num_running = self.most_running = 0
 
     def next(self) -> RunSpec | None:
         run = super().next()
         if run is not None:
+            self.num_started += 1
             self.num_running += 1
             self.most_running = max(self.most_running, self.num_running)
         return run
@@ -160,6 +161,25 @@ def test_each_worker_is_told_the_share_that_its_trial_is_given(
     monkeypatch.setattr("ray.tune.with_parameters", seen)
     with pytest.raises(Seen, match=r"^0\.25$"):
         go(FixedRuns(runs(1)), gpus_per_trial=0.25)
+
+
+def test_between_two_stages_the_workers_are_kept(tmp_path: Path) -> None:
+    def build(data: Description) -> nn.Module:
+        (tmp_path / str(os.getpid())).touch()
+        return linear(data)
+
+    class TwoStages(Recorder):
+        is_first = True
+
+        def next(self) -> RunSpec | None:
+            if self.num_started == 4 and self.num_running == 0:
+                self.is_first = False
+            return None if self.is_first and self.num_started == 4 else super().next()
+
+    jobs = TwoStages(runs(8))
+    go(jobs, build, slots=4, gpus_per_trial=0.25, cpus_per_trial=0.5)
+    assert len(jobs.last) == 8
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> None:

@@ -92,7 +92,6 @@ def test_three_nodes_of_two_gpus_train_24_quarters_at_once(
     assert sorted(Counter(nodes).values()) == [8, 8, 8]
 
 
-@pytest.mark.xfail(strict=True, reason="a run whose worker died is not handed out again yet")
 def test_a_node_is_removed_and_nothing_is_lost(three_nodes: Cluster, tmp_path: Path) -> None:
     process = search(tmp_path, three_nodes.address, "--gpus-per-trial", "0.25")
     events = tmp_path / "many" / "ledger.jsonl"

@@ -147,7 +147,7 @@ def execute(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=_Suggest(driver),
-                scheduler=_Decide(driver),
+                scheduler=_Decide(driver, plan.slots),
                 num_samples=-1,
                 max_concurrent_trials=plan.slots,
                 reuse_actors=True,
@@ -190,6 +190,11 @@ class _Driver:
         self.error: BaseException | None = None
         self.is_stopping = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether no run will be started any more."""
+        return self.is_stopping or self.error is not None or self._jobs.exhausted
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.is_stopping:
             return Searcher.FINISHED
@@ -198,9 +203,7 @@ class _Driver:
             if run is not None:
                 self._runs[trial_id] = run
                 return {"run": run.to_dict(), "heard": self._recording(run)}
-        if self.error or self._jobs.exhausted:
-            return Searcher.FINISHED
-        return None
+        return Searcher.FINISHED if self.is_done else None
 
     def heard(self, trial_id: str, result: dict[str, Any]) -> str:
         if self.error:
@@ -265,12 +268,29 @@ class _Suggest(Searcher):
 
 
 class _Decide(FIFOScheduler):
-    def __init__(self, driver: _Driver) -> None:
+    """Passes on what trials report, and keeps the workers between two stages.
+
+    Where no trial waits, as at the end of a stage, Tune would end all idle workers but one, and
+    the next stage would wait for new ones to start.
+    """
+
+    def __init__(self, driver: _Driver, slots: int) -> None:
         super().__init__()
         self._driver = driver
+        self._slots = slots
+        self._kept: Any = None  # the resources of the workers that are kept
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if self._kept is None:
+            self._kept = trial.placement_group_factory
+            tune_controller._actor_cache.increase_max(self._kept, by=self._slots)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return self._driver.heard(trial.trial_id, result)
+        decision = self._driver.heard(trial.trial_id, result)
+        if self._slots and self._driver.is_done:
+            tune_controller._actor_cache.decrease_max(self._kept, by=self._slots)
+            self._slots = 0
+        return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
