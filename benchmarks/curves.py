@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from scipy.stats.qmc import Sobol
 
+from tune_adaptive.pilots import calibrate
 from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
 from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, calibrate, train
+from tune_adaptive.training import Material, train
 
 TASK = "fashion_mnist_mini/cnn"
 SCHEDULE = "step"

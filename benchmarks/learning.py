@@ -17,10 +17,11 @@ from typing import Annotated
 import torch
 import typer
 
+from tune_adaptive.pilots import calibrate
 from tune_adaptive.runs import Configuration, Recipe, RunSpec
 from tune_adaptive.tasks import TaskOptions, make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, calibrate, train
+from tune_adaptive.training import Material, train
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,13 @@ import typer
 from scipy.stats.qmc import Halton
 
 from tune_adaptive import ledger
+from tune_adaptive.pilots import calibrate
 from tune_adaptive.planning import builder_defaults, cpus_here
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
 from tune_adaptive.spaces import default_space_dir, load_space
 from tune_adaptive.tasks import TaskOptions, make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, calibrate
+from tune_adaptive.training import Material
 
 TASK, SCHEDULE = "fashion_mnist_mini/cnn", "step"
 SEARCHERS = Path(__file__).with_name("searchers")

@@ -33,11 +33,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from tune_adaptive.pilots import calibrate
 from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, autocast, calibrate, train
+from tune_adaptive.training import Material, autocast, train
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=1e-4)

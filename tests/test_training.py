@@ -18,7 +18,7 @@ from tune_adaptive.signals.replay import dump_signals, read_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset, Description, Examples
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Calibration, Material, calibrate, train
+from tune_adaptive.training import Material, train
 
 CPU = torch.device("cpu")
 NUM_TRAIN, BATCH = 100, 16
@@ -287,21 +287,6 @@ def test_a_plateau_hears_each_epochs_validation_loss(material: Material) -> None
 def test_warm_up_comes_from_the_recipe(material: Material) -> None:
     first = next(iter(train(spec(warmup_frac=0.25), material)))
     assert first.lrs[:5] == pytest.approx([0.01 * (t + 1) / 5 for t in range(5)])
-
-
-def test_calibration_keeps_what_was_asked_for(material: Material) -> None:
-    assert calibrate(material, "fp32").precision == "fp32"
-    assert calibrate(material, "bf16").precision == "bf16"
-    assert calibrate(material, "auto").epoch_s > 0
-
-
-def test_auto_is_fp32_where_the_hardware_has_no_bf16(
-    material: Material, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tune_adaptive.training._has_bf16", lambda device: False)
-    found = calibrate(material, "auto")
-    assert isinstance(found, Calibration)
-    assert found.precision == "fp32"
 
 
 def test_bf16_trains_too(material: Material) -> None:

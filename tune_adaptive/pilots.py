@@ -1,5 +1,8 @@
 """How long an epoch takes, and in which precision, in the process that calls this."""
 
+import itertools
+import statistics
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -7,8 +10,8 @@ import torch
 
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
-from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, calibrate
+from tune_adaptive.tasks.feed import Split, make_feed
+from tune_adaptive.training import Material, autocast, evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +72,64 @@ def measure_task(
         torch.set_num_threads(threads)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return Measured(name, alone.precision, alone.epoch_s, loaded_epoch_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a short measurement on one slot decided.
+
+    Attributes:
+        precision: ``fp32`` or ``bf16``.
+        epoch_s: Estimated seconds of one epoch and its validation.
+    """
+
+    precision: str
+    epoch_s: float
+
+
+def calibrate(
+    material: Material, precision: str, by_clock: bool = True, num_pairs: int = 5
+) -> Calibration:
+    """Time training steps; with ``auto``, choose bf16 where the hardware has it and it pays.
+
+    Alternates steps in both precisions on one model and compares the medians; bf16 must
+    be at least 1.2 times as fast, so that noise does not decide. Without ``by_clock`` no
+    timing decides anything: bf16 wherever the hardware has it.
+    """
+    device = material.device
+    if precision == "auto":
+        candidates = ["fp32", "bf16"] if _has_bf16(device) else ["fp32"]
+    else:
+        candidates = [precision]
+    model = material.task.build(material.description).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    task = material.task
+    feed = make_feed(material.description, task.augment, device, seed=0)
+    batches = feed.train(material.train, task.batch_size, torch.Generator().manual_seed(0))
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for inputs, y in itertools.islice(itertools.cycle(batches), num_pairs + 2):  # two warm up
+        for name, measured in seconds.items():
+            start = time.perf_counter()
+            with autocast(device, name):
+                loss = task.loss(model(*inputs), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            loss.item()  # waits for the device
+            measured.append(time.perf_counter() - start)
+    medians = {name: statistics.median(measured[2:]) for name, measured in seconds.items()}
+    chosen = candidates[0]
+    if len(candidates) == 2 and (not by_clock or medians["fp32"] > 1.2 * medians["bf16"]):
+        chosen = "bf16"
+    start = time.perf_counter()
+    evaluate(model, task, feed, material.validation, chosen)
+    eval_s = time.perf_counter() - start
+    return Calibration(chosen, medians[chosen] * material.steps_per_epoch + eval_s)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -18,11 +18,12 @@ import torch
 
 from tune_adaptive.errors import EnvironmentFault, InputError, last_line
 from tune_adaptive.packing import Packed, pack
+from tune_adaptive.pilots import calibrate
 from tune_adaptive.runs import Configuration, Recipe, RunSpec
 from tune_adaptive.tasks import Dataset, Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, calibrate, train
+from tune_adaptive.training import Material, train
 
 WINDOW_S = 3.0
 """How long trials are measured [s]."""
