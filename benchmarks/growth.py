@@ -17,6 +17,7 @@ import gc
 import json
 import math
 import multiprocessing
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -202,7 +203,7 @@ def answer(run: RunSpec, epoch: int) -> EpochResult:
 def through_tune(num_runs: int) -> tuple[float, float]:
     """Hand ``num_runs`` to the engine with workers that answer at once; return CPU, seconds."""
     import ray
-    from ray import tune
+    from ray import cloudpickle, tune
 
     from tune_adaptive.tuning import engine
 
@@ -218,6 +219,7 @@ def through_tune(num_runs: int) -> tuple[float, float]:
             self.epoch += 1
             return {"epoch": json.dumps(asdict(answer(self.run, self.epoch))), "signals": ""}
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     engine.Worker = Stub  # type: ignore[misc, assignment]
     plan = replace(make_plan(2, 2), slots=2)
     runs = [

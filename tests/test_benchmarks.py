@@ -24,15 +24,17 @@ def test_searches_replay_the_recorded_curves(monkeypatch: pytest.MonkeyPatch) ->
     assert len(curves.of(first)) == quality.NUM_EPOCHS
     best = curves.values[:, -1].argmax()
     values = quality.space().at(curves._points[best].clip(0, 1 - 1e-9))
-    assert max(curves.of(values)) >= curves.target
+    assert curves.of(values)[-1] >= curves.target(1) > curves.target(5)
     budget = 4 * quality.NUM_EPOCHS
-    for name, search in quality.SEARCHES.items():
-        ends = list(search(curves, budget, 0))
+    searches = {name: [list(s(curves, budget, 0))] for name, s in quality.SEARCHES.items()}
+    for name, [ends] in searches.items():
         assert [e.spent for e in ends] == sorted(e.spent for e in ends), name
         assert budget - quality.NUM_EPOCHS < ends[-1].spent <= budget, name
         assert any(e.final is not None for e in ends), name
-    *_, last = quality.table(curves, budget, num_seeds=2)
-    assert last.startswith("| stock, our rungs |")
+    *_, last = quality.table(searches, budget, target=0.0)
+    assert last.startswith("| stock, our rungs | 1 of 1 |")
+    *_, last = quality.table(searches, budget, target=1.0)
+    assert last.startswith(f"| stock, our rungs | 0 of 1 | {budget} | > {budget} |")
 
 
 def test_an_early_value_told_complete_is_all_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
