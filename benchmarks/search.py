@@ -63,9 +63,9 @@ class Timed:
 
 def main(
     rivals: Annotated[list[str] | None, typer.Argument(help="Against whom; all.")] = None,
-    train_size: Annotated[int, typer.Option(help="Training images.")] = 1000,
+    train_size: Annotated[int, typer.Option(help="Training images.")] = 2000,
     epochs: Annotated[int, typer.Option(help="T.")] = 3,
-    trials: Annotated[int, typer.Option(help="Trials a search.")] = 64,
+    trials: Annotated[int, typer.Option(help="Trials a search.")] = 100,
     rounds: Annotated[int, typer.Option(help="Pairs.")] = 5,
     feed: Annotated[str, typer.Option(help="The rivals': tensors or loader.")] = "tensors",
 ) -> None:
