@@ -14,8 +14,9 @@ NUM_BEST = 25  # as many as TPE ever calls good
 class BoundedStorage(InMemoryStorage):
     """Keeps all trials of one study; samplers hear of the latest 175 begun and of the best 25.
 
-    TPE's time for one more trial grows with those it hears of, to 89 ms at 10,000. It models
-    the 25 best as good, and of the others weighs the oldest least. Values are maximised.
+    TPE's time for one more trial grows with those it hears of: 3 ms of CPU at 200, 12 ms at
+    1,200. It models the 25 best as good, and of the others weighs the oldest least. Values are
+    maximised.
     """
 
     def __init__(self) -> None:
