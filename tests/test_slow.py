@@ -2,13 +2,11 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.conftest import run_search
@@ -68,86 +66,6 @@ def test_one_slot_a_seed_and_steady_signals_are_reproducible(tmp_path: Path, clu
             if isinstance(event, ledger.EpochDone)
         ]
         told.append((runs, epochs, [e for e in events if isinstance(e, ledger.Selected)]))
-    assert told[0] == told[1]
-
-
-def begin_search(folder: Path, signals: str) -> "subprocess.Popen[str]":
-    """Begin a search in one slot and return when a run has ended."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tune_adaptive.search", "--name", "cut"),
-            *("--epochs", "3", "--budget", "3", "--final-seeds", "2", "--seed", "7"),
-            *("--max-concurrent", "1", "--signals", signals),
-        ],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "completed" in line:
-            break
-    return process
-
-
-def resume_search(folder: Path) -> Analysis:
-    command = [sys.executable, "-m", "tune_adaptive.search", "--resume", "results/cut"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert (done.returncode, done.stderr) == (0, "")
-    analysis = Analysis(folder / "results" / "cut")
-    assert [check.finding for check in analysis.breaches] == []
-    return analysis
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_search_ends_with_code_4_and_is_resumed(
-    tmp_path: Path, kind: signal.Signals
-) -> None:
-    process = begin_search(tmp_path, "live")
-    try:
-        started = psutil.Process(process.pid).children(recursive=True)
-        assert started
-        process.send_signal(kind)
-        told, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 4
-    assert error == "interrupted\n"
-    assert "--resume results/cut" in told
-    assert psutil.wait_procs(started, timeout=10)[1] == []
-    assert resume_search(tmp_path).history.num_sessions == 2
-
-
-def test_a_killed_search_is_resumed_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """Killed without a word and its last row torn, in one slot and with steady signals."""
-    told = []
-    for name, is_killed in (("whole", False), ("killed", True)):
-        folder = tmp_path / name
-        folder.mkdir()
-        process = begin_search(folder, "steady")
-        if is_killed:
-            started = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            for left in psutil.wait_procs(started, timeout=10)[1]:
-                left.kill()  # of Ray's own, which notice late that their driver is gone
-        process.communicate(timeout=600)
-        if is_killed:
-            rows = folder / "results" / "cut" / "ledger.jsonl"
-            rows.write_bytes(rows.read_bytes()[:-7])  # and the last row torn
-        analysis = resume_search(folder) if is_killed else Analysis(folder / "results" / "cut")
-        told.append(
-            [
-                (
-                    run.spec,
-                    run.status,
-                    [e.val_loss for e in run.epochs],
-                    run.last and run.last.test_loss,
-                )
-                for run in analysis.runs
-            ]
-        )
     assert told[0] == told[1]
 
 

@@ -18,7 +18,7 @@ from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
-from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog
+from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog, keep_freed_memory
 
 TRANSIENT = (OSError, MemoryError)
 """What may well not happen another time; whatever else a run raises, it would raise again."""
@@ -57,6 +57,7 @@ class Worker(tune.Trainable):
             gpu_fraction: Share of the GPU this process may fill; 0 trains on the CPU.
         """
         torch.set_num_threads(num_threads)
+        keep_freed_memory()
         self._device = claim_device(gpu_fraction)
         self._tasks, self._descriptions, self._splits = tasks, descriptions, splits
         self._replay = replay
