@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tune_adaptive import load_schedule
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.export import export
 from tune_adaptive.schedules import SCHEDULES, Horizon

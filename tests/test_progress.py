@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.plan import Plan
 from tune_adaptive.progress import Progress, Tally
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 
 
 def cut(finished: Path, folder: Path, after: str) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import run_search
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.runs import Signal
 from tune_adaptive.signals.replay import dump_signals, read_signals
 from tune_adaptive.spaces import default_space_dir

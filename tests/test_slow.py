@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import run_search
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 
 pytestmark = pytest.mark.slow
 

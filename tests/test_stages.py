@@ -9,7 +9,7 @@ import pytest
 
 from tests.analysis.maker import TASK, Maker, epoch
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
 from tune_adaptive.errors import InputError, SearchStopped

@@ -18,7 +18,7 @@ import torch
 from tests.tasks.published import publish, save_encoder
 from tests.test_resuming import cut
 from tune_adaptive import load_schedule
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.export import export
 from tune_adaptive.report import write_report

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import Mean, mean_interval
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tomli_w
 import typer
 
-from tune_adaptive.analysis import Analysis, ArmResult
+from tune_adaptive.analysis.estimates import Analysis, ArmResult
 from tune_adaptive.best import FORMAT, load_schedule
 from tune_adaptive.cli import printable, run_command, tell_damage
 from tune_adaptive.folder import make_inside, write_whole

@@ -9,17 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.stats import promised_power
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError, did_you_mean
-from tune_adaptive.export import export
 from tune_adaptive.packing import in_words
 from tune_adaptive.plan import Plan
 from tune_adaptive.planning import Experiment, prepare
 from tune_adaptive.progress import Progress, duration
 from tune_adaptive.protocol import run
-from tune_adaptive.report import write_report
 from tune_adaptive.request import (
     PRESETS,
     Request,
@@ -277,6 +274,11 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def conclude(experiment: Experiment, console: Console) -> None:
     """Write tables, report and exports; print the answer."""
+    # Slow to import, and no trial should wait for them.
+    from tune_adaptive.analysis.estimates import Analysis
+    from tune_adaptive.export import export
+    from tune_adaptive.report import write_report
+
     analysis = Analysis(experiment.folder)
     exported = export(analysis)
     written = write_report(analysis)

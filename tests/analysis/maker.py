@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.tuning.test_engine import plan
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
 

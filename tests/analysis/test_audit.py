@@ -11,8 +11,8 @@ import pytest
 from tests.analysis.maker import BASE, TASK, Maker, epoch, honest, three
 from tune_adaptive import ledger
 from tune_adaptive.ablations import ABLATIONS
-from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.check import Check
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.report import write_report
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Slowdown

@@ -11,8 +11,7 @@ import pytest
 from scipy import stats
 
 from tests.analysis.maker import BASE, TASK, Maker, epoch
-from tune_adaptive.analysis import Analysis
-from tune_adaptive.analysis.estimates import stable_epoch
+from tune_adaptive.analysis.estimates import Analysis, stable_epoch
 from tune_adaptive.analysis.stats import Comparison, judge, mean_interval, sign_flip_p
 from tune_adaptive.errors import InputError
 from tune_adaptive.report.write import verdict_document

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 
 
 @dataclass(frozen=True, slots=True)

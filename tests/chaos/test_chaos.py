@@ -21,7 +21,7 @@ import pytest
 from tests.chaos import faulty
 from tests.chaos.table import ROWS, Row, duplicates, lost_epochs
 from tune_adaptive import ledger
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 
 pytestmark = pytest.mark.slow

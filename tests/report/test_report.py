@@ -12,7 +12,7 @@ import jsonschema
 import pandas as pd
 import pytest
 
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.plan import hash_file
 from tune_adaptive.report import write_report
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from scipy import optimize, special, stats
-from statsmodels.stats.multitest import multipletests
 
 STUDIED = "adaptive"
 ALPHA = 0.05
@@ -144,6 +143,8 @@ def compare(
             found.append((name, seeds, tuple(ours[seed] - theirs[seed] for seed in seeds)))
     p_values = [sign_flip_p(pairs) for _, _, pairs in found]
     measured = [p for p in p_values if p is not None]
+    from statsmodels.stats.multitest import multipletests  # slow, and not for those who plan
+
     adjusted = iter(multipletests(measured, ALPHA, "holm")[1] if measured else ())
     return [
         Comparison(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.cli import run_command, tell_damage
 from tune_adaptive.report import write_comparison, write_report
 

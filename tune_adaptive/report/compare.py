@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_adaptive.analysis import Analysis
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
 from tune_adaptive.errors import InputError
 from tune_adaptive.folder import write_whole

@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tune_adaptive.analysis import Analysis, Run
+from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import STUDIED, Mean
 from tune_adaptive.runs import RECIPE_NAMES, EpochResult

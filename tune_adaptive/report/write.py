@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tune_adaptive.analysis import Analysis
 from tune_adaptive.analysis.across import claim
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean
 from tune_adaptive.analysis.tables import tables
 from tune_adaptive.analysis.targets import RATIOS
