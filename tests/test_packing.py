@@ -20,6 +20,7 @@ from tests.conftest import run_search
 from tests.test_training import TASK, linear, tiny_data
 from tests.tuning.test_engine import plan
 from tune_adaptive import planning, together
+from tune_adaptive.capacity import Capacity, NodeCapacity
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.packing import (
     HEAD_ROOM,
@@ -31,6 +32,7 @@ from tune_adaptive.packing import (
     pack,
     trials_on_a_gpu,
 )
+from tune_adaptive.pilots import Measured
 from tune_adaptive.plan import Plan
 from tune_adaptive.tasks import Task, make_task
 from tune_adaptive.tasks.data import Description, Examples, load_fashion_mnist_mini
@@ -169,7 +171,7 @@ def test_the_share_is_what_was_measured_and_the_plan_shows_it(
         return tuple(pack(machine({1: 100, 2: 190, 4: 300, 8: 301}), most=most))
 
     monkeypatch.setattr("tune_adaptive.planning.measure_packing", measured)
-    monkeypatch.setattr("tune_adaptive.planning.cpus_here", lambda: 2)
+    monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 2)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run_search("--num-gpus", "2", "--gpus-per-trial", "auto", *options, *QUICK) == 0
     told = " ".join(capsys.readouterr().out.split())
@@ -387,7 +389,7 @@ def test_memory_is_measured_on_the_longest_texts() -> None:
     ("pipes", "told"), [(None, "without MPS"), (Path("/x/mps"), "MPS at /x/mps")]
 )
 def test_the_plan_names_mps(monkeypatch: pytest.MonkeyPatch, pipes: Path | None, told: str) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H")
     monkeypatch.setattr(planning, "mps_pipe_directory", lambda: pipes)
-    shown = planning._device_in_words(torch.device("cuda"), 1, 0.25)
+    measured = {"a/b": Measured("H", "fp32", 1.0, 1.0)}
+    shown = planning._device_in_words(measured, Capacity([NodeCapacity(2, 1)]), 0.25)
     assert shown == f"H, 0.25 of it each trial, {told}"

@@ -21,13 +21,13 @@ from tune_adaptive.tasks import unknown_task
     [("8h", 28800), ("1h30m", 5400), ("90m", 5400), ("45s", 45), ("0.5h", 1800)],
 )
 def test_a_duration_is_read(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert parse_duration(text, "--time-budget") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "8", "h", "8 h", "-8h", "30m1h", "8h\n"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="must be like 8h"):
-        parse_duration(text)
+        parse_duration(text, "--time-budget")
 
 
 def test_contention_is_read() -> None:

@@ -129,7 +129,7 @@ class CheckpointStore:
         try:
             self._files, self._folder = fsspec.core.url_to_fs(root)
         except (ValueError, ImportError) as error:
-            raise EnvironmentFault(f"{root}: {error}") from error
+            raise EnvironmentFault(f"{root}: cannot be written: {error}") from error
         self._is_local = "file" in self._files.protocol
 
     def read(self, run: RunSpec) -> Checkpoint | None:

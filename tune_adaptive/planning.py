@@ -90,7 +90,7 @@ def prepare(request: Request) -> Experiment:
                 torch.device("cuda" if gpus_here() else "cpu"),
                 capacity.gpus,
                 _most_on_a_gpu(request, capacity),
-                num_threads=max(1, int(cpus_per_trial)),
+                max(1, int(cpus_per_trial)),
             )
             gpus_per_trial = 1 / trials_on_a_gpu(packing)
             cpus_per_trial, slots = _slots(request, capacity, gpus_per_trial)
