@@ -256,6 +256,7 @@ def test_a_task_that_cannot_be_sent_is_refused() -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_trials_are_measured_side_by_side_on_the_cpu() -> None:
     measured = on_the_cpu(TASK, most=2)
     assert [packed.num_trials for packed in measured] == [1, 2]

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_search
-from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
 
 pytestmark = pytest.mark.slow
@@ -40,33 +38,6 @@ def test_the_default_job_ends_with_a_verdict_and_busy_slots(tmp_path: Path) -> N
     busy = re.search(r"slots busy training: (\d+)%", done.stdout)
     assert busy is not None
     assert int(busy[1]) >= 75
-
-
-def test_one_slot_a_seed_and_steady_signals_are_reproducible(tmp_path: Path, cluster: None) -> None:
-    told = []
-    for name in ("one", "two"):
-        code = run_search(
-            *("--max-concurrent", "1", "--seed", "7", "--signals", "steady"),
-            *("--epochs", "3", "--budget", "4", "--final-seeds", "2"),
-            *("--results-dir", str(tmp_path), "--name", name),
-        )
-        assert code == 0
-        events = ledger.read(tmp_path / name / "ledger.jsonl")
-        runs = [event.run for event in events if isinstance(event, ledger.RunStarted)]
-        epochs = [
-            (
-                event.run_id,
-                event.result.train_loss,
-                event.result.val_loss,
-                event.result.val_accuracy,
-                event.result.test_accuracy,
-                event.result.lrs,
-            )
-            for event in events
-            if isinstance(event, ledger.EpochDone)
-        ]
-        told.append((runs, epochs, [e for e in events if isinstance(e, ledger.Selected)]))
-    assert told[0] == told[1]
 
 
 def test_a_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
 def _run(experiment: Experiment, checkpoints: CheckpointStore, watch: Watch, verbose: bool) -> None:
     plan = experiment.plan
     recordings = Recordings(experiment.folder / "signals")
+    studies = experiment.folder / "studies.db"
     checkpoints.open()
     steps_per_epoch = {
         task.name: math.ceil(task.num_train / task.batch_size) for task in plan.tasks
@@ -104,8 +105,11 @@ def _run(experiment: Experiment, checkpoints: CheckpointStore, watch: Watch, ver
                             recordings.add,
                             recordings.heard_by,
                         )
-            finally:
-                stages.save_studies(experiment.folder / "studies.db")
+            except BaseException:
+                with suppress(EnvironmentFault):  # what happened first is what is told
+                    stages.save_studies(studies)
+                raise
+            stages.save_studies(studies)
         if not stages.selected:
             raise NoSuccessfulTrial(
                 f"{experiment.folder}: no trial trained to its end"

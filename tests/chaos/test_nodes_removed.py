@@ -1,5 +1,7 @@
 """Nodes that are lost in the middle of a search, and others that come in their place."""
 
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ __all__ = ["meeting", "three_nodes"]  # fixtures
 NUM_REMOVED = 3
 
 
-def test_nodes_are_removed_and_nothing_is_lost(three_nodes: Cluster, tmp_path: Path) -> None:
+def test_three_nodes_train_24_quarters_at_once_and_lose_nothing_when_nodes_go(
+    three_nodes: Cluster, meeting: Path, tmp_path: Path
+) -> None:
     process = search(tmp_path, three_nodes.address, "--gpus-per-trial", "0.25")
     folder = tmp_path / "many"
     events = folder / "ledger.jsonl"
@@ -30,7 +34,11 @@ def test_nodes_are_removed_and_nothing_is_lost(three_nodes: Cluster, tmp_path: P
         three_nodes.remove_node(min(three_nodes.worker_nodes, key=id), allow_graceful=False)
         if number < NUM_REMOVED - 1:
             three_nodes.add_node(**NODE)
-    ended_well(process)
+    told = ended_well(process)
+    assert "24 trials at once on 3 nodes of 6 CPUs and 6 GPUs" in " ".join(told.split())
+    words = sorted(meeting.iterdir(), key=lambda word: word.stat().st_mtime_ns)[:24]
+    nodes = [json.loads(word.read_text())["node"] for word in words]  # of those that met
+    assert sorted(Counter(nodes).values()) == [8, 8, 8]
     analysis = Analysis(folder)
     assert [check.finding for check in analysis.breaches] == []
     assert {run.status for run in analysis.runs} <= {"completed", "stopped"}

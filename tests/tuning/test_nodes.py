@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -78,18 +77,6 @@ def ended_well(process: "subprocess.Popen[str]") -> str:
         process.wait()
     assert (process.returncode, error) == (0, "")
     return told
-
-
-def test_three_nodes_of_two_gpus_train_24_quarters_at_once(
-    three_nodes: Cluster, meeting: Path, tmp_path: Path
-) -> None:
-    told = ended_well(search(tmp_path, three_nodes.address, "--gpus-per-trial", "0.25"))
-    assert "24 trials at once on 3 nodes of 6 CPUs and 6 GPUs" in " ".join(told.split())
-    analysis = Analysis(tmp_path / "many")
-    assert {run.status for run in analysis.runs} <= {"completed", "stopped"}
-    words = sorted(meeting.iterdir(), key=lambda word: word.stat().st_mtime_ns)[:24]
-    nodes = [json.loads(word.read_text())["node"] for word in words]  # of those that met
-    assert sorted(Counter(nodes).values()) == [8, 8, 8]
 
 
 def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats.qmc import Halton
+from sqlalchemy.exc import SQLAlchemyError
 
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
@@ -255,7 +257,14 @@ class Arms:
         for left in path.parent.glob(f"{path.name}?*"):  # a journal would be played back, too
             left.unlink()
         draft = path.with_name(f"{path.name}.draft")
-        storage = optuna.storages.RDBStorage(f"sqlite:///{draft}")
+        try:
+            self._write_studies(draft)
+            draft.replace(path)
+        except (OSError, SQLAlchemyError, StorageInternalError) as error:
+            raise EnvironmentFault(f"{path}: cannot be written: {error}") from error
+
+    def _write_studies(self, path: Path) -> None:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         try:
             for arm in self._arms.values():
                 arm.close()
@@ -263,9 +272,6 @@ class Arms:
                     study_name=arm.study.study_name, storage=storage, direction="maximize"
                 )
                 saved.add_trials(arm.trials)
-        except (OSError, optuna.exceptions.StorageInternalError) as error:
-            raise EnvironmentFault(f"{path}: cannot be written: {error}") from error
         finally:
             storage.remove_session()
             storage.engine.dispose()
-        draft.replace(path)
