@@ -1,11 +1,12 @@
 """The ledger: what goes in comes out, and a torn row does not."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tune_adaptive import ledger
-from tune_adaptive.errors import InputError
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
 
 RUN = RunSpec("r", "search", "a/b", Configuration("step", Recipe(), {"gamma": 0.1 + 0.2}), 7, 3)
@@ -15,6 +16,8 @@ EVENTS: list[ledger.Event] = [
     ledger.StageStarted("search", 12.0, 0, 1.0),
     ledger.RunStarted(RUN, 2.0),
     ledger.EpochDone("r", RESULT),
+    ledger.RunInterrupted("r", "WorkerDied", 2.5),
+    ledger.RunResumed("r", 1, 2.75),
     ledger.TestOpened("r", 3.0),
     ledger.RunEnded("r", "completed", "", 4.0),
     ledger.Selected("a/b", RUN.configuration, 0.9, "r"),
@@ -81,6 +84,28 @@ def test_a_row_that_cannot_be_read_is_skipped_and_named(tmp_path: Path, row: byt
     assert isinstance(damaged, ledger.Damaged)
     assert damaged.line == 2
     assert "cannot be read" in damaged.reason
+
+
+def test_a_disk_that_takes_no_more_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with ledger.Ledger(path) as file:
+        file.append(ledger.Closed(0, 0.0))
+        before = path.read_bytes()
+        fsync = os.fsync
+
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        for _ in range(2):
+            with pytest.raises(EnvironmentFault, match="cannot be written: No space left"):
+                file.append(ledger.Closed(1, 0.0))
+            assert path.read_bytes() == before
+        monkeypatch.setattr(os, "fsync", fsync)
+        file.append(ledger.Closed(2, 0.0))
+    assert ledger.read(path) == [ledger.Closed(0, 0.0), ledger.Closed(2, 0.0)]
 
 
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class CheckpointStore:
         """Return the checkpoint of ``run``; None where there is none that is whole and its own."""
         try:
             checkpoint = Checkpoint.from_bytes(self._files.cat_file(self._path(run)))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
         return checkpoint if checkpoint.run == run else None
 
@@ -145,8 +146,10 @@ class CheckpointStore:
         self._put(self._path(checkpoint.run), checkpoint.to_bytes())
 
     def remove(self, run_id: str) -> None:
-        """Forget a run's checkpoint, if there is one."""
-        self._remove(f"{self._folder}/{run_id}.safetensors")
+        """Forget what is kept of a run, if anything is."""
+        for name in (f"{run_id}.safetensors", f"{run_id}.safetensors.new", f"{run_id}.txt"):
+            with suppress(OSError):  # it does no harm there
+                self._remove(f"{self._folder}/{name}")
 
     def leave_last_words(self, run_id: str, words: str) -> None:
         """Keep what a process has to say of a run before it ends itself."""
@@ -157,9 +160,9 @@ class CheckpointStore:
         path = f"{self._folder}/{run_id}.txt"
         try:
             words = self._files.cat_file(path).decode()
-        except FileNotFoundError:
+            self._remove(path)
+        except OSError:
             return ""
-        self._remove(path)
         return str(words)
 
     def ask_to_stop(self) -> None:
@@ -195,11 +198,15 @@ class CheckpointStore:
             self._files.pipe_file(path, data)
             return
         new = Path(f"{path}.new")
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        try:
+            with new.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)  # it takes the room that is wanting
+            raise
 
     def _remove(self, path: str) -> None:
         if self._files.exists(path):

@@ -196,6 +196,7 @@ class Ledger:
             os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(size)
+            self._file.seek(size)
             raise EnvironmentFault(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:

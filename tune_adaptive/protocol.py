@@ -2,7 +2,7 @@
 
 What the stages do is a function of what they hear, in the order they hear it. So an
 interrupted experiment is resumed by letting them hear its ledger again: the same arms, rungs,
-studies and stages come of it, to the bit, and whatever was at work begins anew.
+studies and stages come of it, to the bit, and what was at work goes on from its checkpoint.
 """
 
 import math
@@ -48,22 +48,27 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
         EnvironmentFault: The folder or the storage cannot be written, or Ray be reached.
         InputError: What the ledger tells is not what this plan does here.
     """
-    shared = experiment.plan.storage_path
-    if shared is None:
-        checkpoints = CheckpointStore(str(experiment.folder.resolve() / "checkpoints"))
-    else:
-        checkpoints = CheckpointStore(f"{shared}/{experiment.plan.name}")
-        checkpoints.open()  # before anything is written elsewhere
+    if experiment.plan.storage_path is not None:  # before anything is written elsewhere
+        CheckpointStore(experiment.plan.storage_path).open()
     if experiment.past is not None:  # its lock is held
-        _run(experiment, checkpoints, watch, verbose)
+        _run(experiment, watch, verbose)
         return
     _make_folder(experiment)
     with locked(experiment.folder):
-        _run(experiment, checkpoints, watch, verbose)
+        _run(experiment, watch, verbose)
 
 
-def _run(experiment: Experiment, checkpoints: CheckpointStore, watch: Watch, verbose: bool) -> None:
-    plan = experiment.plan
+def _store(experiment: Experiment) -> CheckpointStore:
+    """Return where its checkpoints are; each plan that ever was has a folder where all share."""
+    plan, folder = experiment.plan, experiment.folder.resolve()
+    if plan.storage_path is None:
+        return CheckpointStore(str(folder / "checkpoints"))
+    sha256 = hash_file(folder / "plan.toml")
+    return CheckpointStore(f"{plan.storage_path}/{plan.name}-{sha256[:12]}")
+
+
+def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
+    plan, checkpoints = experiment.plan, _store(experiment)
     recordings = Recordings(experiment.folder / "signals")
     studies = experiment.folder / "studies.db"
     checkpoints.open()
@@ -173,6 +178,7 @@ class Notes:
         if self.expected:
             recorded = self.expected[0]
             return recorded.num_epochs if isinstance(recorded, record.RunResumed) else 0
+        checkpoints.take_last_words(run.id)  # of a process that nobody heard end
         checkpoint = checkpoints.read(run)
         if checkpoint is not None and checkpoint.num_epochs <= num_epochs:
             return checkpoint.num_epochs

@@ -125,12 +125,15 @@ def _check_machine(plan: Plan, address: str | None) -> None:
             f"it was planned without --storage-path, and the cluster at {address} has "
             f"{len(here.nodes)} nodes; go on on one"
         )
+    fits = here.fits(plan.cpus_per_trial, plan.gpus_per_trial)
+    if address is not None and not fits:  # it may have lost nodes: then trials wait
+        problems.append(f"no node of the cluster at {address} holds one of its trials")
     for kind, planned, found in (
         ("CPUs", plan.num_cpus, here.cpus),
         ("GPUs", plan.num_gpus, here.gpus),
-        ("trials at once", plan.slots, here.fits(plan.cpus_per_trial, plan.gpus_per_trial)),
+        ("trials at once", plan.slots, fits),
     ):
-        if planned > found:
+        if address is None and planned > found:
             problems.append(f"it was planned on {planned} {kind}, here are {found}")
     if problems:
         raise EnvironmentFault("\n".join(f"{plan.name}: {problem}" for problem in problems))

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -154,7 +155,7 @@ def main(
     if resume is not None:
         _check_alone(context, resume)
         with reopened(resume, task, data_dir, model_path, address, storage_path) as experiment:
-            _carry_out(experiment, console, verbose)
+            _carry_out(experiment, console, verbose, task)
         return
     if preset not in PRESETS:
         raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
@@ -207,16 +208,25 @@ def main(
     show_plan(experiment.plan, console)
     if plan:
         return
-    _carry_out(experiment, console, verbose)
+    _carry_out(experiment, console, verbose, task)
 
 
-def _carry_out(experiment: Experiment, console: Console, verbose: bool) -> None:
+def _carry_out(
+    experiment: Experiment, console: Console, verbose: bool, tasks: Sequence[str]
+) -> None:
     try:
         with Progress(experiment.plan, console, experiment.past or ()) as progress:
             run(experiment, progress, verbose)
     except KeyboardInterrupt:
+        again = ["python", "-m", "tune_adaptive.search", "--resume", str(experiment.folder)]
+        for task in tasks:
+            again += ["--task", task] if ":" in task else []
+        if experiment.address is not None:
+            again += ["--address", experiment.address]
+        if experiment.plan.storage_path is not None:
+            again += ["--storage-path", experiment.plan.storage_path]
         console.print(
-            f"to go on: python -m tune_adaptive.search --resume {experiment.folder}",
+            f"to go on: {shlex.join(again)}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -189,6 +189,7 @@ def train(
             if listener is not None and (listener.finished or listener.diverged):
                 break
             if keeper is not None and keeper.is_due():
+                losses[-1].item()  # a device is waited for on the run's own time
                 with listener.paused() if listener is not None else nullcontext():
                     paused = time.perf_counter()
                     done = _EpochPart(losses, trace, paused - start - asked_s, asked_s)
@@ -314,7 +315,8 @@ class _Parts:
             self.feed.generator.set_state(state["augmentation"])
         torch.set_rng_state(state["rng"])
         if state["device_rng"] is not None:
-            torch.cuda.set_rng_state(state["device_rng"], state["losses"].device)
+            device = next(self.model.parameters()).device
+            torch.cuda.set_rng_state(state["device_rng"], device)
 
 
 class _Told:

@@ -217,5 +217,5 @@ def test_storage_that_cannot_be_written_is_told_before_anything_is_begun(
         *("--results-dir", str(out), "--name", "x", "--storage-path", storage, *QUICK)
     )
     assert code == 3
-    assert f"{storage}/x: cannot be written" in capsys.readouterr().err
+    assert f"{storage}: cannot be written" in capsys.readouterr().err
     assert not out.exists()

@@ -246,13 +246,30 @@ def test_asked_to_stop_it_keeps_the_state_of_every_run_at_work(tmp_path: Path) -
     assert jobs.failures == {}
 
 
-def test_what_the_jobs_raise_ends_the_search() -> None:
+def test_what_the_jobs_raise_ends_the_search_and_the_runs_keep_their_state(
+    tmp_path: Path,
+) -> None:
     class Broken(Recorder):
         def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
-            raise RuntimeError("the ledger is full")
+            self.results.setdefault(run.id, []).append(result)
+            if len(self.results) == 2:
+                raise RuntimeError("the ledger is full")
+            return None
 
     with pytest.raises(RuntimeError, match="the ledger is full"):
-        go(Broken(runs(50, num_epochs=50)))
+        go(Broken(runs(50, num_epochs=100_000)), kept=tmp_path)
+
+
+def test_a_run_that_a_stranger_interrupted_is_told_as_one_that_may_pass(tmp_path: Path) -> None:
+    class Impatient(Recorder):
+        def next(self) -> RunSpec | None:
+            if not self.num_started:
+                CheckpointStore(str(tmp_path)).ask_to_stop()
+            return super().next()
+
+    jobs = Impatient(runs(1, num_epochs=100_000))
+    go(jobs, kept=tmp_path, slots=1)
+    assert jobs.transient == {"run-0": True}
 
 
 def test_a_stopped_run_stops_at_once_and_its_slot_goes_on() -> None:

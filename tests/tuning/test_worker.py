@@ -14,7 +14,7 @@ from tests.test_checkpoints import state
 from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.tuning import care
 from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog
-from tune_adaptive.tuning.trainable import claim_device
+from tune_adaptive.tuning.trainable import claim_device, may_pass
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,57 @@ def test_a_state_is_kept_when_work_is_asked_to_stop(
     with pytest.raises(Interrupted):
         keeper.keep(state())
     assert store.read(state().run) is not None
+
+
+def test_a_state_that_cannot_be_written_does_not_end_its_run(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(care, "time", clock := Clock())
+    keeper = StoreKeeper(store, every_s=50.0)
+    keeper.keep(state())
+    monkeypatch.setattr(os, "fsync", full)
+    keeper.keep(state())
+    assert "its state is not kept: [Errno 28]" in capsys.readouterr().err
+    assert [path.name for path in Path(store.root).iterdir()] == ["r.safetensors"]
+    assert not keeper.is_due()
+    clock.now += 50.0
+    assert keeper.is_due(), "the next time it may have luck"
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (ConnectionError(), True),
+        (OSError(5, "Input/output error"), True),
+        (MemoryError(), True),
+        (FileNotFoundError(), False),
+        (PermissionError(), False),
+        (ValueError(), False),
+        (torch.OutOfMemoryError(), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_would_be_raised_again(
+    error: Exception, passes: bool
+) -> None:
+    assert may_pass(error) is passes
+
+
+def test_an_epoch_that_hangs_is_ended_though_it_cannot_say_so(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def gone(run_id: str, words: str) -> None:
+        raise OSError("the file system is gone")
+
+    monkeypatch.setattr(care.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(store, "leave_last_words", gone)
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    Watchdog(store, limit_s=0.05).watch("slow")
+    assert ended.wait(30)
 
 
 def test_an_epoch_that_hangs_ends_its_process_and_says_where(

@@ -10,6 +10,7 @@ import traceback
 from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
 
 LOOK_EVERY_S = 1.0  # whether work should stop
+LAST_WORDS_S = 10.0  # that they may take
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 
 
@@ -48,12 +49,15 @@ class StoreKeeper:
         return self._is_asked or now >= self._next_keep
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Keep it.
+        """Keep it, if it can be written.
 
         Raises:
             Interrupted: Work was asked to stop.
         """
-        self._store.write(checkpoint)
+        try:
+            self._store.write(checkpoint)
+        except OSError as error:  # the run is well, and may have luck the next time
+            print(f"{checkpoint.run.id}: its state is not kept: {error}", file=sys.stderr)
         if self._is_asked:
             raise Interrupted
         self._next_keep = time.monotonic() + self._every_s
@@ -92,5 +96,10 @@ class Watchdog:
             if ident != threading.get_ident()
         )
         told = f"{stacks}HungError: no epoch ended within {self._limit_s:g} s"
-        self._store.leave_last_words(watched[0], told)
-        os._exit(1)
+        timer = threading.Timer(LAST_WORDS_S, os._exit, (1,))  # what hangs may be the store
+        timer.start()
+        try:
+            self._store.leave_last_words(watched[0], told)
+        finally:
+            timer.cancel()
+            os._exit(1)

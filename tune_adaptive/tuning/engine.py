@@ -44,7 +44,9 @@ GRACE_S = 6.0
 
 
 class _Interrupt(tune.Callback):
-    """Lets the runs keep their state and end; raises KeyboardInterrupt where that takes too long.
+    """Lets the runs keep their state and end, when that is asked for or the driver has failed.
+
+    Where it takes too long, it raises KeyboardInterrupt.
 
     It does so between two of the controller's steps. Raised wherever the signal happens to
     arrive, it is lost now and then in a callback from compiled code, which ignores exceptions.
@@ -60,12 +62,13 @@ class _Interrupt(tune.Callback):
         self._num_asked += 1
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if not self._num_asked:
+        if not self._num_asked and self._driver.error is None:
             return
         if self._ends_at is None:
             self._ends_at = time.monotonic() + GRACE_S
             self._driver.is_stopping = True
-            self._checkpoints.ask_to_stop()
+            with contextlib.suppress(Exception):  # then they end without being asked
+                self._checkpoints.ask_to_stop()
         if self._num_asked > 1 or time.monotonic() >= self._ends_at:
             raise KeyboardInterrupt
 
@@ -162,7 +165,7 @@ def execute(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        with on_interrupt(interrupt.ask):
+        with on_interrupt(interrupt.ask), contextlib.suppress(KeyboardInterrupt):
             tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
@@ -211,10 +214,13 @@ class _Driver:
         status: Status | None = None
         with self._catching():
             run = self._runs[trial_id]
-            if "interrupted" in result:
+            if "interrupted" in result and self.is_stopping:
                 del self._runs[trial_id]
                 return TrialScheduler.STOP
-            if "failure" in result:
+            if "interrupted" in result:
+                self._jobs.failed(run, "Interrupted: who asked it to stop is unknown", True)
+                status = "failed"
+            elif "failure" in result:
                 self._jobs.failed(run, result["failure"], result["transient"])
                 status = "failed"
             else:

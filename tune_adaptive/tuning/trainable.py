@@ -20,8 +20,12 @@ from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
 from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog, keep_freed_memory
 
-TRANSIENT = (OSError, MemoryError)
-"""What may well not happen another time; whatever else a run raises, it would raise again."""
+LASTING = (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether ``error`` is one of a run's surroundings; any other the run would raise again."""
+    return isinstance(error, OSError | MemoryError) and not isinstance(error, LASTING)
 
 
 class Worker(tune.Trainable):
@@ -89,13 +93,13 @@ class Worker(tune.Trainable):
             return {"interrupted": True}
         except Exception as error:
             self._epochs = None
-            told = {"failure": traceback.format_exc(), "transient": isinstance(error, TRANSIENT)}
-            del error  # and with it the frames that hold the model
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()  # what it had is its neighbours' to use
-            return told
+            told = {"failure": traceback.format_exc(), "transient": may_pass(error)}
         finally:
             self._watchdog.rest()
+        # The error is gone, and with it the frames that held the model.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # what it had is its neighbours' to use
+        return told
 
     def _start(self) -> Iterator[EpochResult]:
         run = self._run
