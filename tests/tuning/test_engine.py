@@ -141,30 +141,9 @@ def test_every_run_trains_to_its_end_and_opens_the_test_split_once() -> None:
         assert [result.test_accuracy is not None for result in results] == [False, True]
 
 
-def test_a_quarter_of_a_gpu_each_runs_four_at_once() -> None:
-    jobs = Recorder(runs(12, num_epochs=3))
-    go(jobs, slots=4, gpus_per_trial=0.25, cpus_per_trial=0.5)
-    assert jobs.most_running == 4
-    assert len(jobs.last) == 12
-
-
-def test_each_worker_is_told_the_share_that_its_trial_is_given(
-    monkeypatch: pytest.MonkeyPatch,
+def test_quarters_of_a_gpu_run_four_at_once_and_are_kept_between_two_stages(
+    tmp_path: Path,
 ) -> None:
-    """Which it caps its memory to; Ray itself isolates nothing."""
-
-    class Seen(Exception):
-        pass
-
-    def seen(worker: type, **parameters: object) -> None:
-        raise Seen(parameters["gpu_fraction"])
-
-    monkeypatch.setattr("ray.tune.with_parameters", seen)
-    with pytest.raises(Seen, match=r"^0\.25$"):
-        go(FixedRuns(runs(1)), gpus_per_trial=0.25)
-
-
-def test_between_two_stages_the_workers_are_kept(tmp_path: Path) -> None:
     def build(data: Description) -> nn.Module:
         (tmp_path / str(os.getpid())).touch()
         return linear(data)
@@ -182,6 +161,7 @@ def test_between_two_stages_the_workers_are_kept(tmp_path: Path) -> None:
     jobs = TwoStages(first)
     go(jobs, build, slots=4, gpus_per_trial=0.25, cpus_per_trial=0.5)
     assert len(jobs.last) == 8
+    assert jobs.most_running == 4
     assert len(list(tmp_path.iterdir())) == 4
 
 
