@@ -226,9 +226,7 @@ def test_asked_to_stop_it_keeps_the_state_of_every_run_at_work(tmp_path: Path) -
     assert jobs.failures == {}
 
 
-def test_what_the_jobs_raise_ends_the_search_and_the_runs_keep_their_state(
-    tmp_path: Path,
-) -> None:
+def test_what_the_jobs_raise_ends_the_search() -> None:
     class Broken(Recorder):
         def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
             self.results.setdefault(run.id, []).append(result)
@@ -237,7 +235,7 @@ def test_what_the_jobs_raise_ends_the_search_and_the_runs_keep_their_state(
             return None
 
     with pytest.raises(RuntimeError, match="the ledger is full"):
-        go(Broken(runs(50, num_epochs=100_000)), kept=tmp_path)
+        go(Broken(runs(50, num_epochs=100_000)))
 
 
 def test_a_run_that_a_stranger_interrupted_is_told_as_one_that_may_pass(tmp_path: Path) -> None:
