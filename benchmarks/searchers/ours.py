@@ -15,7 +15,7 @@ from tune_adaptive.request import Request
 from tune_adaptive.spaces import default_space_dir
 from tune_adaptive.stages import Stages
 from tune_adaptive.tasks import TaskOptions
-from tune_adaptive.tuning.jobs import ResumableJobs
+from tune_adaptive.tuning.jobs import StageJobs
 
 
 class SearchOnly(Stages):
@@ -23,7 +23,7 @@ class SearchOnly(Stages):
 
     def _sequence(self):  # type: ignore[no-untyped-def]
         self._begin("search")
-        jobs: ResumableJobs = self._arms
+        jobs: StageJobs = self._arms
         yield jobs
 
 
