@@ -1,16 +1,32 @@
 """The documents say what is so."""
 
+import math
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
+from tests.conftest import run_search
+from tests.report.test_report import renamed
+from tests.tasks.published import publish, save_encoder
 from tune_adaptive import load_schedule
-from tune_adaptive.schedules import SCHEDULES
-from tune_adaptive.spaces import default_space_dir
+from tune_adaptive.schedules import SCHEDULES, Horizon, baselines
+from tune_adaptive.spaces import default_space_dir, space_from_dict
+from tune_adaptive.tasks import DATASETS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "cluster/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def test_the_two_commands_stand_first() -> None:
@@ -27,7 +43,7 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
 
 
 def test_the_readmes_loop_runs_on_every_exported_schedule(finished: Path) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    code = re.findall(r"```python\n(.*?)```", README, flags=re.S)[0]
     for path in sorted((finished / "best").rglob("*.toml")):
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
         batches = [(torch.rand(8, 4), torch.randint(0, 2, (8,))) for _ in range(20)]
@@ -41,3 +57,127 @@ def test_the_readmes_loop_runs_on_every_exported_schedule(finished: Path) -> Non
 def test_every_schedule_has_its_space_and_every_space_its_schedule() -> None:
     spaces = {path.stem for path in default_space_dir().glob("*.toml")} - {"common"}
     assert spaces == set(SCHEDULES)
+
+
+COMMAND = r"(WANDB_MODE=|python |tune-adaptive |pip |pytest|prometheus |optuna-dashboard )"
+
+
+def commands() -> Iterator[str]:
+    """Every command that a document shows, in its indented blocks, without its remark."""
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^    (\S.*)$", text, flags=re.M):
+            if re.match(
+                r"(WANDB_MODE=|python |tune-adaptive |pip |pytest|prometheus |optuna-)", line
+            ):
+                yield re.sub(r"\s+#.*", "", line).strip()
+
+
+ELSEWHERE = {
+    "pip install": ".ci/run, and the README's own two commands",
+    "pytest": ".ci/run",
+    "python examples/": "tests/test_examples.py",
+    "python docs/screenshots.py": "tests/live/test_watching.py",
+    "prometheus --config.file": "tests/live/test_watching.py",
+    "optuna-dashboard ": "tests/live/test_watching.py",
+    "python -m tune_adaptive.search --address": "tests/tuning/test_nodes.py, with a cluster",
+    "python -m tune_adaptive.search --resume results/first --address": "tests/tuning/test_nodes.py",
+    "python -m tune_adaptive.search --signals replay": "tests/test_search.py, with a recording",
+    "python -m tune_adaptive.prefetch": "tests/tasks/test_prepare.py, from files",
+}
+"""Commands that another test runs, by how they begin."""
+
+
+@pytest.fixture(scope="module")
+def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like that of a user who has followed the guides."""
+    place = tmp_path_factory.mktemp("place")
+    shutil.copytree(finished, place / "results" / "first")
+    renamed(finished, place / "results" / "second", ('name = "small"', 'name = "second"'))
+    (place / "examples").symlink_to(ROOT / "examples")
+    for name, source in DATASETS.items():
+        if source.hub is not None:
+            publish(place / "data", name, num_train=6000 if name == "mnist" else 100)
+    save_encoder(place / "encoder")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [each for each in dict.fromkeys(commands()) if not each.startswith(tuple(ELSEWHERE))],
+)
+def test_every_command_of_the_documents_does_what_it_says(
+    command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Searches as plans, which check every option; everything else in full."""
+    monkeypatch.chdir(place)
+    command = command.replace("DIR", str(place / "data"))
+    words = shlex.split(command.replace("FOLDER_OR_HUB_ID", str(place / "encoder")))
+    words = [word for word in words if not word.startswith("WANDB_MODE=")]
+    if words[:3] == ["python", "-m", "tune_adaptive.search"]:
+        options = words[3:]
+        if "--resume" in options:  # it has ended
+            assert run_search(*options) == 2
+            assert "it ran to its end" in capsys.readouterr().err
+            return
+        added = ["--plan", "--results-dir", str(place / "new")]
+        if "--data-dir" not in options:
+            added += ["--data-dir", str(place / "data")]
+        if any("gpus" in word for word in options) and "--num-gpus" not in options:
+            added += ["--num-gpus", "1"]
+        if any("bert" in word for word in options):
+            added += ["--max-length", "16"]
+            added += ["--model-path", str(place / "encoder")] * ("--model-path" not in options)
+        if "--preset" in options:  # its own tasks take minutes to measure
+            added += ["--task", "fashion_mnist_mini/cnn"]
+        if "auto" in options:
+            added += ["--max-concurrent", "1"]
+        monkeypatch.syspath_prepend(str(ROOT))  # of a task of one's own
+        assert run_search(*options, *added) == 0, capsys.readouterr().err
+        return
+    if words[0] == "python":
+        words[0] = sys.executable
+    if words[0] == "tune-adaptive":
+        words[:1] = [sys.executable, "-m", "tune_adaptive"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    # The doctor may find something; two seeds promise little to whoever verifies.
+    allowed = {"tune_adaptive.doctor": (0, 3), "tune_adaptive.verify": (0, 1)}.get(words[2], (0,))
+    assert done.returncode in allowed, done.stderr
+    assert done.stderr == ""
+
+
+def test_what_other_tests_run_is_still_in_the_documents() -> None:
+    there = list(commands())
+    for begins in ELSEWHERE:
+        assert any(command.startswith(begins) for command in there), begins
+
+
+def test_every_guide_is_linked_and_every_link_leads_somewhere() -> None:
+    linked = set()
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
+                linked.add((path.parent / target).resolve())
+    assert {path.resolve() for path in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_the_guides_schedule_can_be_built_and_searched() -> None:
+    text = (ROOT / "docs" / "schedule.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    [toml] = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    names = vars(baselines) | {"math": math}
+    exec(code, names)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = names["inverse_sqrt"](optimizer, Horizon(100, warmup_steps=0, timer=None))
+    for _ in range(30):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(math.sqrt(10 / 40))
+    space = tomllib.loads(toml)["parameters"]
+    own = {name: {k: v for k, v in each.items() if k != "reason"} for name, each in space.items()}
+    own["shift_frac"]["default"] = 0.1
+    assert [parameter.name for parameter in space_from_dict(own, "guide").parameters] == [
+        "shift_frac"
+    ]

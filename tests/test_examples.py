@@ -7,14 +7,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(set((ROOT / "examples").glob("*.py")) - {ROOT / "examples" / "tabular.py"})
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem != "plain_loop"), id=path.stem)
+        for path in EXAMPLES
+    ],
+)
 def test_an_example_trains_by_its_documented_command(path: Path, tmp_path: Path) -> None:
     [command] = re.findall(r"^    (python \S+)$", path.read_text(encoding="utf-8"), flags=re.M)
     assert command == f"python examples/{path.name}"
@@ -52,3 +60,44 @@ def test_the_readme_names_every_example() -> None:
     assert EXAMPLES
     for path in EXAMPLES:
         assert f"python examples/{path.name}" in readme
+    assert "examples/quickstart.ipynb" in readme
+
+
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
+
+
+def outputs(notebook: Any) -> list[list[dict[str, Any]]]:
+    """What each cell of code shows."""
+    return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_notebook_was_executed_from_its_start_to_its_end() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    check_outputs(notebook)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    check_outputs(notebook)
+
+
+def check_outputs(notebook: Any) -> None:
+    _, searched, verdict, table, figures, loop = outputs(notebook)
+    shown = "".join(each["data"].get("text/html", "") for each in searched if "data" in each)
+    assert "contention" not in shown
+    assert "final" in shown, "the progress of the last stage"
+    assert "adaptive" in verdict[0]["text"]
+    assert "val_accuracy" in table[0]["data"]["text/html"]
+    assert figures[0]["data"]["text/html"].count("<svg") > 3
+    assert loop
+    assert not [each for own in outputs(notebook) for each in own if each.output_type == "error"]

@@ -130,6 +130,7 @@ def test_the_command_line_shows_a_good_file(best: Path) -> None:
     assert "gamma = " in done.stdout
 
 
+@pytest.mark.slow
 def test_rivals_come_back_with_their_own_optimizers_into_a_users_loop(
     search: Callable[..., int], tmp_path: Path
 ) -> None:

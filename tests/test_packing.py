@@ -122,17 +122,16 @@ def test_trials_that_ran_out_of_memory_are_not_chosen() -> None:
     assert pack(lambda n: None) == []
 
 
-def test_the_task_that_wants_fewest_decides_for_all() -> None:
+def test_each_task_gets_the_share_that_it_wants() -> None:
     measured = [Packed("a/b", 1, 10), Packed("a/b", 2, 20), Packed("c/d", 1, 10, 300 * MIB)]
-    assert trials_on_a_gpu(measured) == 1
-    told = " ".join(in_words(measured, 1.0, "H, 1 of it each trial, without MPS"))
-    assert "one share for all tasks, as c/d wants" in told
+    assert trials_on_a_gpu(measured) == {"a/b": 2, "c/d": 1}
+    told = " ".join(in_words(measured, "H, without MPS"))
     assert "a/b: examples/s of all (trials on a GPU): 10 (1), 20 (2)" in told
-    assert "peak memory of a trial: not measured; it wants 2" in told
-    assert "peak memory of a trial: 300 MiB; it wants 1" in told
+    assert "peak memory of a trial: not measured; so 0.5 of a GPU each trial, 2 on each" in told
+    assert "peak memory of a trial: 300 MiB; so 1 of a GPU each trial, 1 on each" in told
     assert "take turns" in told
-    assert "take turns" not in " ".join(in_words(measured, 1.0, "H, MPS at /x"))
-    assert in_words([], 0.5, "H") == []
+    assert "take turns" not in " ".join(in_words(measured, "H, MPS at /x"))
+    assert in_words([], "H") == []
 
 
 def test_a_plan_keeps_what_was_measured(tmp_path: Path) -> None:
@@ -166,9 +165,13 @@ def test_the_share_is_what_was_measured_and_the_plan_shows_it(
 ) -> None:
     """On a machine of 2 CPUs and 2 logical GPUs."""
 
-    def measured(*arguments: object) -> tuple[Packed, ...]:
-        assert arguments[-3:-1] == (2, most)
-        return tuple(pack(machine({1: 100, 2: 190, 4: 300, 8: 301}), most=most))
+    def measured(task: Task, *arguments: object, num_threads: int) -> list[Packed]:
+        assert arguments[-2:] == (2, most)
+        assert task.name == "fashion_mnist_mini/cnn"
+        rates = {1: 100, 2: 190, 4: 300, 8: 301}
+        return [
+            dataclasses.replace(each, task=task.name) for each in pack(machine(rates), most=most)
+        ]
 
     monkeypatch.setattr("tune_adaptive.planning.measure_packing", measured)
     monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 2)
@@ -177,7 +180,7 @@ def test_the_share_is_what_was_measured_and_the_plan_shows_it(
     told = " ".join(capsys.readouterr().out.split())
     assert share in told
     assert f"{slots} trials at once on logical GPUs" in told
-    assert "packing of a/b: examples/s of all (trials on a GPU): 100 (1)" in told
+    assert "packing of fashion_mnist_mini/cnn: examples/s of all (trials on a GPU): 100 (1)" in told
     assert "a GPU may want another share" in told
 
 
@@ -185,7 +188,7 @@ def test_the_share_is_what_was_measured_and_the_plan_shows_it(
     ("options", "code", "message"),
     [
         (["--gpus-per-trial", "auto"], 3, "--gpus-per-trial auto: there is no GPU here"),
-        (["--gpus-per-trial", "atuo"], 2, "must be in (0, 1] or auto, got 'atuo'"),
+        (["--gpus-per-trial", "atuo"], 2, "--gpus-per-trial atuo: must be a number or TASK=NUMBER"),
         (
             ["--gpus-per-trial", "auto", "--num-gpus", "1", "--signals", "steady"],
             2,
@@ -205,12 +208,67 @@ def test_what_cannot_be_measured_is_refused(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--gpus-per-trial", "fashion_mnist_mini/mlp=0.5", "--gpus-per-trial", "0.25"],
+            ["0.25 of a GPU a trial, 4 at once", "0.5 of a GPU a trial, 2 at once", "4 trials at"],
+        ),
+        (
+            ["--gpus-per-trial", "fashion_mnist_mini/mlp=0.5", "--gpus-per-trial", "auto"],
+            ["packing of fashion_mnist_mini/cnn", "0.5 of a GPU a trial, 2 at once"],
+        ),
+        (
+            ["--cpus-per-trial", "fashion_mnist_mini/mlp=2"],
+            ["1 CPU and 1 of a GPU a trial, 1 at once", "2 CPUs and 1 of a GPU a trial"],
+        ),
+    ],
+)
+def test_a_task_may_have_another_share(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    told: list[str],
+) -> None:
+    def measured(task: Task, *arguments: object, num_threads: int) -> list[Packed]:
+        assert task.name == "fashion_mnist_mini/cnn", "the other's share is given"
+        return [Packed(task.name, 1, 100.0), Packed(task.name, 2, 190.0)]
+
+    monkeypatch.setattr("tune_adaptive.planning.measure_packing", measured)
+    monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    tasks = ("--task", "fashion_mnist_mini/cnn", "--task", "fashion_mnist_mini/mlp")
+    assert run_search("--num-gpus", "1", *tasks, *options, *QUICK) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(each in shown for each in told), shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpus-per-trial", "fashion_mnist_mini/mlp=0.5"], "there is no such task here"),
+        (["--cpus-per-trial", "fashion_mnist_mini/cn=1"], "did you mean"),
+        (["--gpus-per-trial", "fashion_mnist_mini/cnn=2"], "must be in (0, 1], got 2.0"),
+        (["--gpus-per-trial", "0.5", "--gpus-per-trial", "0.25"], "a number for all is given"),
+        (["--gpus-per-trial", "auto", "--gpus-per-trial", "0.25"], "auto and 0.25: give one"),
+        (["--cpus-per-trial", "auto"], "--cpus-per-trial auto: must be a number"),
+        (["--cpus-per-trial", "a=1", "--cpus-per-trial", "a=2"], "a is given twice"),
+    ],
+)
+def test_shares_of_tasks_are_checked(
+    capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run_search("--num-gpus", "1", *options, *QUICK) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 # ------------------------------------------------------------------- in real processes
 
 
-def on_the_cpu(task: Task, most: int) -> tuple[Packed, ...]:
+def on_the_cpu(task: Task, most: int) -> list[Packed]:
     cpu = torch.device("cpu")
-    return measure_packing({task.name: task}, {task.name: tiny_data()}, "fp32", cpu, 1, most, 1)
+    return measure_packing(task, {task.name: tiny_data()}, "fp32", cpu, 1, most, 1)
 
 
 def elsewhere(data: Description, fault: Callable[[], None]) -> nn.Module:
@@ -282,17 +340,17 @@ def test_a_search_packs_as_it_measured(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     plan = Plan.read(tmp_path / "results" / "packed" / "plan.toml")
     assert [packed.num_trials for packed in plan.packing] == [1, 2]
-    assert plan.gpus_per_trial == 1 / choose(plan.packing)
+    assert plan.tasks[0].gpus_per_trial == 1 / choose(plan.packing)
     assert plan.slots == choose(plan.packing)
     assert all(packed.peak_bytes is None for packed in plan.packing)
-    assert "of a GPU each trial" in done.stdout
+    assert "of a GPU each trial" in " ".join(done.stdout.split())
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_memory_is_measured_and_the_choice_fits() -> None:
     device = torch.device("cuda", 0)
     task, data = make_task("fashion_mnist_mini/cnn"), load_fashion_mnist_mini()
-    measured = measure_packing({task.name: task}, {task.name: data}, "fp32", device, 1, 4, 1)
+    measured = measure_packing(task, {task.name: data}, "fp32", device, 1, 4, 1)
     total = torch.cuda.get_device_properties(device).total_memory
     resident = data.train.nbytes + data.validation.nbytes
     for packed in measured:
@@ -306,9 +364,7 @@ def test_on_a_gpu_memory_is_measured_and_the_choice_fits() -> None:
 def test_on_a_gpu_a_trial_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, 2**40))
     with pytest.raises(EnvironmentFault, match="not one trial fits"):
-        measure_packing(
-            {TASK.name: TASK}, {TASK.name: tiny_data()}, "fp32", torch.device("cuda", 0), 1, 2, 1
-        )
+        measure_packing(TASK, {TASK.name: tiny_data()}, "fp32", torch.device("cuda", 0), 1, 2, 1)
 
 
 # --------------------------------------------------------------- the memory, with a fake GPU
@@ -392,5 +448,4 @@ def test_memory_is_measured_on_the_longest_texts() -> None:
 def test_the_plan_names_mps(monkeypatch: pytest.MonkeyPatch, pipes: Path | None, told: str) -> None:
     monkeypatch.setattr(planning, "mps_pipe_directory", lambda: pipes)
     measured = {"a/b": Measured("H", "fp32", 1.0, 1.0)}
-    shown = planning._device_in_words(measured, Capacity([NodeCapacity(2, 1)]), 0.25)
-    assert shown == f"H, 0.25 of it each trial, {told}"
+    assert planning._device_in_words(measured, Capacity([NodeCapacity(2, 1)])) == f"H, {told}"

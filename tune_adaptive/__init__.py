@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tune_adaptive.api import Experiment, resume, search
     from tune_adaptive.best import BestSchedule, load_schedule
     from tune_adaptive.schedules import SCHEDULES, AdaptiveLR
     from tune_adaptive.signals.complexity import measure_complexity
@@ -20,10 +21,13 @@ __all__ = [
     "Dataset",
     "Description",
     "Examples",
+    "Experiment",
     "Task",
     "load_schedule",
     "make_task",
     "measure_complexity",
+    "resume",
+    "search",
 ]
 
 _HOMES = {
@@ -34,14 +38,18 @@ _HOMES = {
     "Dataset": "tune_adaptive.tasks",
     "Description": "tune_adaptive.tasks",
     "Examples": "tune_adaptive.tasks",
+    "Experiment": "tune_adaptive.api",
     "Task": "tune_adaptive.tasks",
     "load_schedule": "tune_adaptive.best",
     "make_task": "tune_adaptive.tasks",
     "measure_complexity": "tune_adaptive.signals.complexity",
+    "resume": "tune_adaptive.api",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "search":  # the command line's module; it can be called
+        return import_module("tune_adaptive.search")
     if name not in _HOMES:
         raise AttributeError(f"module 'tune_adaptive' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-COMMANDS = ("search", "report", "export", "verify", "prefetch", "schedules")
+COMMANDS = ("search", "status", "report", "export", "verify", "doctor", "prefetch", "schedules")
 
 
 def main() -> None:

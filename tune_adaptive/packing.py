@@ -77,36 +77,30 @@ def choose(measured: Sequence[Packed]) -> int:
     return min(packed.num_trials for packed in enough)
 
 
-def trials_on_a_gpu(measured: Sequence[Packed]) -> int:
-    """Return how many trials share a GPU: as few as the task wants that wants fewest."""
-    return min(choose(own) for own in _by_task(measured).values())
+def trials_on_a_gpu(measured: Sequence[Packed]) -> dict[str, int]:
+    """Return by task how many of its trials share a GPU."""
+    return {task: choose(own) for task, own in _by_task(measured).items()}
 
 
-def in_words(measured: Sequence[Packed], gpus_per_trial: float, device: str) -> list[str]:
+def in_words(measured: Sequence[Packed], device: str) -> list[str]:
     """Say what was measured, a line a task, and what follows from it.
 
     Args:
-        measured: Of every task; nothing is said where nothing was measured.
-        gpus_per_trial: What was chosen.
+        measured: Nothing is said where nothing was measured.
         device: What the trials train on, in the plan's words.
     """
     if not measured:
         return []
-    lines, wanted = [], {}
+    lines = []
     for task, own in _by_task(measured).items():
-        wanted[task] = choose(own)
+        num_trials = choose(own)
         rates = ", ".join(f"{p.examples_per_s:,.0f} ({p.num_trials})" for p in own)
         peaks = [packed.peak_bytes for packed in own if packed.peak_bytes is not None]
         memory = f"{max(peaks) / 2**20:,.0f} MiB" if peaks else "not measured"
         lines.append(
             f"packing of {task}: examples/s of all (trials on a GPU): {rates}; peak memory of a "
-            f"trial: {memory}; it wants {wanted[task]}"
+            f"trial: {memory}; so {1 / num_trials:g} of a GPU each trial, {num_trials} on each"
         )
-    num_trials = round(1 / gpus_per_trial)
-    decided = f"{gpus_per_trial:g} of a GPU each trial, {num_trials} on each"
-    if len(wanted) > 1:
-        decided += f", one share for all tasks, as {min(wanted, key=wanted.__getitem__)} wants"
-    lines.append(decided)
     if device.startswith("logical"):
         lines.append("measured on the CPUs of this machine: a GPU may want another share")
     elif device.endswith("without MPS"):

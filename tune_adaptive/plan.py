@@ -17,7 +17,7 @@ from tune_adaptive.runs import Slowdown, Stage
 from tune_adaptive.signals.complexity import Complexity
 from tune_adaptive.spaces import space_from_dict
 
-FORMAT = 4
+FORMAT = 5
 
 FIRST_SEED: dict[str, int] = {"search": 0, "select": 100_000, "final": 200_000, "verify": 300_000}
 """Where the seeds of each begin, so that no two share one. Ablations and contention repeat
@@ -54,6 +54,9 @@ class TaskPlan:
         precision: ``fp32`` or ``bf16``.
         epoch_s: Seconds of one epoch and its validation on one slot, as calibrated.
         loaded_epoch_s: The same with every slot at work.
+        cpus_per_trial: CPUs each trial gets.
+        gpus_per_trial: Share of a GPU each trial gets; 0 trains on the CPU.
+        slots: Trials of it that run at once where no others do.
         spaces: Per schedule, the tables of its search space.
         space_sha256: Per schedule, the hash of its search space.
     """
@@ -73,6 +76,9 @@ class TaskPlan:
     precision: str
     epoch_s: float
     loaded_epoch_s: float
+    cpus_per_trial: float
+    gpus_per_trial: float
+    slots: int
     spaces: Mapping[str, Mapping[str, Any]]
     space_sha256: Mapping[str, str]
 
@@ -97,11 +103,8 @@ class Plan:
         final_slots: Runs that are at work at once after the selection: one a device.
         ablations: Whether the studied schedule is run again without each of its parts.
         signals: ``live``, ``steady`` or ``replay``.
-        gpus_per_trial: Share of a GPU each trial gets; 0 trains on the CPU.
-        cpus_per_trial: CPUs each trial gets.
         num_gpus: GPUs the cluster has or was told it has.
         num_cpus: CPUs the cluster has.
-        slots: Trials that run at once.
         device: What the runs train on, in words.
         versions: Of the packages that decide the numbers.
         hardware: What the machine is.
@@ -114,7 +117,8 @@ class Plan:
             None lets it measure them.
         time_budget_s: Seconds that the whole experiment may take, which T was solved for;
             None where T was given.
-        packing: What was measured to choose ``gpus_per_trial``; empty where it was given.
+        packing: What was measured to choose the tasks' ``gpus_per_trial``; empty where it was
+            given.
         num_nodes: Machines of the cluster.
         storage_path: Folder or URL that all nodes share, for checkpoints; None is the
             experiment's own folder.
@@ -134,11 +138,8 @@ class Plan:
     final_slots: int
     ablations: bool
     signals: str
-    gpus_per_trial: float
-    cpus_per_trial: float
     num_gpus: int
     num_cpus: int
-    slots: int
     device: str
     versions: Mapping[str, str]
     hardware: Mapping[str, str | int]
@@ -152,6 +153,16 @@ class Plan:
     packing: tuple[Packed, ...] = ()
     num_nodes: int = 1
     storage_path: str | None = None
+
+    @property
+    def slots(self) -> int:
+        """The most trials that run at once."""
+        return max(task.slots for task in self.tasks)
+
+    @property
+    def is_shared_alike(self) -> bool:
+        """Whether a trial gets the same of CPUs and GPUs, whatever its task."""
+        return len({(task.cpus_per_trial, task.gpus_per_trial) for task in self.tasks}) == 1
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -198,8 +209,10 @@ class Plan:
     def stage_s(self, stage: Stage) -> float:
         """Return the estimated wall-clock seconds of a stage."""
         if stage in ("search", "select"):
-            slot_s = sum(self.task_epochs(stage, task) * task.loaded_epoch_s for task in self.tasks)
-            return slot_s / self.slots
+            return sum(
+                self.task_epochs(stage, task) * task.loaded_epoch_s / task.slots
+                for task in self.tasks
+            )
         alone_s = sum(self.task_epochs(stage, task) * task.epoch_s for task in self.tasks)
         return alone_s / self.final_slots
 

@@ -19,7 +19,7 @@ import torch
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.ledger import Event
-from tune_adaptive.packing import MAX_TOGETHER, Packed, trials_on_a_gpu
+from tune_adaptive.packing import Packed, trials_on_a_gpu
 from tune_adaptive.pilots import Measured, measure_task
 from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.request import Request, check_request
@@ -29,6 +29,7 @@ from tune_adaptive.schedules import (
     Horizon,
     build_optimizer,
 )
+from tune_adaptive.shares import Share, most_on_a_gpu, share_out
 from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
@@ -48,7 +49,7 @@ MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of 
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class Prepared:
     """A plan with the folder it lives in, the data it trains on and, resumed, its ledger."""
 
     plan: Plan
@@ -60,7 +61,7 @@ class Experiment:
     address: str | None = None  # of the cluster it joins; None: a Ray of its own
 
 
-def prepare(request: Request) -> Experiment:
+def prepare(request: Request) -> Prepared:
     """Check a request, read its spaces and data, calibrate, and freeze the plan.
 
     Nothing is written.
@@ -77,44 +78,37 @@ def prepare(request: Request) -> Experiment:
     replay = read_signals(Path(recording).expanduser()) if signals == "replay" else []
     with joined(request.address) if request.address else nullcontext():
         capacity = joined_capacity() if request.address else this_machine(request.num_gpus)
-        gpus_per_trial = _gpus_per_trial(request, capacity)
-        cpus_per_trial, slots = _slots(request, capacity, gpus_per_trial)
+        shares = share_out(request, tasks, capacity)
         _check_storage_path(request, capacity)
         datasets = {name: task.load() for name, task in tasks.items()}
         packing: tuple[Packed, ...] = ()
         if request.gpus_per_trial == "auto":
-            packing = measure_packing(
-                tasks,
-                datasets,
-                request.precision,
-                torch.device("cuda" if gpus_here() else "cpu"),
-                capacity.gpus,
-                _most_on_a_gpu(request, capacity),
-                max(1, int(cpus_per_trial)),
+            packing = tuple(
+                packed
+                for name, task in tasks.items()
+                if name not in request.gpus_of_tasks
+                for packed in measure_packing(
+                    task,
+                    datasets,
+                    request.precision,
+                    torch.device("cuda" if gpus_here() else "cpu"),
+                    capacity.gpus,
+                    most_on_a_gpu(request, name, capacity),
+                    num_threads=max(1, int(shares[name].cpus)),
+                )
             )
-            gpus_per_trial = 1 / trials_on_a_gpu(packing)
-            cpus_per_trial, slots = _slots(request, capacity, gpus_per_trial)
-        _check_room(tasks, datasets, capacity, cpus_per_trial, gpus_per_trial)
-        on_a_node = min(slots, capacity.most_on_a_node(cpus_per_trial, gpus_per_trial))
-        measure = partial(on_a_worker, measure_task, cpus_per_trial, gpus_per_trial)
+            shares = share_out(request, tasks, capacity, trials_on_a_gpu(packing))
+        _check_room(tasks, datasets, capacity, shares)
         measured = {
-            name: (measure if capacity.is_joined else measure_task)(
-                task.without_data(),
-                datasets[name].describe(),
-                datasets[name].train,
-                datasets[name].validation,
-                precision=request.precision,
-                by_clock=request.signals == "live",
-                num_threads=max(1, int(cpus_per_trial)),
-                on_gpu=gpus_per_trial > 0,
-                num_pilots=min(on_a_node, MAX_PILOTS),
-            )
+            name: _measure(task, datasets[name], request, capacity, shares[name])
             for name, task in tasks.items()
         }
     task_plans = tuple(
-        _plan_task(task, datasets[name], request, spaces, measured[name])
+        _plan_task(task, datasets[name], request, spaces, measured[name], shares[name])
         for name, task in tasks.items()
     )
+    slots = max(share.slots for share in shares.values())
+    takes_whole_gpus = all(share.gpus == 1 for share in shares.values())
     plan = Plan(
         name=folder.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -127,16 +121,13 @@ def prepare(request: Request) -> Experiment:
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,
-        final_slots=min(slots, max(1, capacity.gpus if gpus_per_trial == 1 else 1)),
+        final_slots=min(slots, max(1, capacity.gpus if takes_whole_gpus else 1)),
         ablations=request.ablations,
         signals=signals,
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
         num_gpus=capacity.gpus,
         num_cpus=capacity.cpus,
         num_nodes=len(capacity.nodes),
-        slots=slots,
-        device=_device_in_words(measured, capacity, gpus_per_trial),
+        device=_device_in_words(measured, capacity),
         versions=versions_here(),
         hardware={
             "machine": platform.machine(),
@@ -161,7 +152,7 @@ def prepare(request: Request) -> Experiment:
     )
     if request.time_budget_s is not None:
         plan = within_time(plan, request.time_budget_s)
-    return Experiment(plan, folder, tasks, datasets, replay, address=request.address)
+    return Prepared(plan, folder, tasks, datasets, replay, address=request.address)
 
 
 def within_time(plan: Plan, time_budget_s: float) -> Plan:
@@ -290,57 +281,11 @@ def builder_defaults(schedule: str) -> dict[str, Value]:
     }
 
 
-def _gpus_per_trial(request: Request, capacity: Capacity) -> float:
-    """Return each trial's share of a GPU."""
-    if not capacity.is_joined and capacity.gpus > gpus_here() > 0:
-        raise EnvironmentFault(f"--num-gpus {capacity.gpus}: this machine has {gpus_here()}")
-    share = request.gpus_per_trial
-    if share is None:
-        return 1.0 if capacity.gpus else 0.0
-    if capacity.gpus == 0:
-        raise EnvironmentFault(
-            f"--gpus-per-trial {share}: "
-            + (
-                "no node of the cluster has a GPU. Leave the option out to train on CPUs."
-                if capacity.is_joined
-                else "there is no GPU here (torch sees none). Leave the option out to train on "
-                "the CPU, or rehearse the packing with --num-gpus N."
-            )
-        )
-    return 1.0 if share == "auto" else share  # until it has been measured
-
-
 def versions_here() -> dict[str, str]:
     """Return the versions that decide the numbers."""
     packages = ("tune-adaptive", "torch", "ray", "optuna", "numpy", "scipy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     return versions | {"python": platform.python_version()}
-
-
-def _slots(request: Request, capacity: Capacity, gpus_per_trial: float) -> tuple[float, int]:
-    """Return the CPUs of a trial and how many trials run at once."""
-    cpus_per_trial = request.cpus_per_trial
-    if cpus_per_trial is None:
-        cpus_per_trial = capacity.usual_cpus_per_trial(gpus_per_trial)
-    slots = capacity.fits(cpus_per_trial, gpus_per_trial)
-    if slots == 0:
-        where = "no node of the cluster" if capacity.is_joined else "this machine"
-        most = max(node.cpus for node in capacity.nodes)
-        raise EnvironmentFault(
-            f"--cpus-per-trial {cpus_per_trial:g}: {where} has "
-            + (f"as many beside a GPU; {most} at most" if capacity.is_joined else f"{most} CPUs")
-        )
-    if request.max_concurrent is not None:
-        slots = min(slots, request.max_concurrent)
-    return cpus_per_trial, slots
-
-
-def _most_on_a_gpu(request: Request, capacity: Capacity) -> int:
-    """Return how many trials on each GPU what else was asked for allows."""
-    slots = request.max_concurrent or math.inf
-    if request.cpus_per_trial is not None:
-        slots = min(slots, capacity.cpus / request.cpus_per_trial)
-    return max(1, math.floor(min(slots / capacity.gpus, MAX_TOGETHER)))
 
 
 def _check_storage_path(request: Request, capacity: Capacity) -> None:
@@ -356,14 +301,14 @@ def _check_room(
     tasks: Mapping[str, Task],
     datasets: Mapping[str, Dataset],
     capacity: Capacity,
-    cpus_per_trial: float,
-    gpus_per_trial: float,
+    shares: Mapping[str, Share],
 ) -> None:
     """Check that the object stores of a joined cluster hold the data; they are not ours to size."""
     needed = sum(data.nbytes for data in datasets.values())
     needed += sum(task.nbytes for task in tasks.values())
-    room = capacity.object_store_bytes(cpus_per_trial, gpus_per_trial)
-    if room is not None and room < needed:
+    rooms = [capacity.object_store_bytes(share.cpus, share.gpus) for share in shares.values()]
+    room = min((room for room in rooms if room is not None), default=needed)
+    if room < needed:
         raise EnvironmentFault(
             f"the data take {needed / 2**20:.0f} MiB, and the smallest object store of the "
             f"cluster's nodes has {room / 2**20:.0f}: start Ray there with --object-store-memory "
@@ -378,17 +323,33 @@ def absolute_storage(path: str | None) -> str | None:
     return str(Path(path).expanduser().absolute())
 
 
-def _device_in_words(
-    measured: Mapping[str, Measured], capacity: Capacity, gpus_per_trial: float
-) -> str:
+def _measure(
+    task: Task, data: Dataset, request: Request, capacity: Capacity, share: Share
+) -> Measured:
+    """Train a few steps where and as its trials will."""
+    on_a_node = capacity.most_on_a_node(share.cpus, share.gpus)
+    there = partial(on_a_worker, measure_task, share.cpus, share.gpus)
+    return (there if capacity.is_joined else measure_task)(
+        task.without_data(),
+        data.describe(),
+        data.train,
+        data.validation,
+        precision=request.precision,
+        by_clock=request.signals == "live",
+        num_threads=max(1, int(share.cpus)),
+        on_gpu=share.gpus > 0,
+        num_pilots=min(share.slots, on_a_node, MAX_PILOTS),
+    )
+
+
+def _device_in_words(measured: Mapping[str, Measured], capacity: Capacity) -> str:
     device = next(iter(measured.values())).device
     if device != "CPU":
-        told = f"{device}, {gpus_per_trial:g} of it each trial"
         if capacity.is_joined:
-            return told
+            return device
         pipes = mps_pipe_directory()
-        return f"{told}, MPS at {pipes}" if pipes else f"{told}, without MPS"
-    if capacity.gpus and gpus_per_trial:
+        return f"{device}, MPS at {pipes}" if pipes else f"{device}, without MPS"
+    if capacity.gpus:
         return "logical GPUs, trained on CPU"
     return "CPU"
 
@@ -399,6 +360,7 @@ def _plan_task(
     request: Request,
     spaces: Mapping[tuple[str, str], SearchSpace],
     measured: Measured,
+    share: Share,
 ) -> TaskPlan:
     return TaskPlan(
         name=task.name,
@@ -416,6 +378,9 @@ def _plan_task(
         precision=measured.precision,
         epoch_s=measured.epoch_s,
         loaded_epoch_s=measured.loaded_epoch_s,
+        cpus_per_trial=share.cpus,
+        gpus_per_trial=share.gpus,
+        slots=share.slots,
         spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
         space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
     )

@@ -1,4 +1,4 @@
-"""The view of a running experiment: a fold over the ledger's events.
+"""The view of an experiment: a fold over the ledger's events.
 
 A live table in a terminal; elsewhere one plain line whenever a run ends.
 """
@@ -10,6 +10,7 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -105,6 +106,56 @@ class Tally:
         return max(0.0, slower * left_s)
 
 
+def summary(tally: Tally, now: float) -> str:
+    """Say in a line where an experiment is."""
+    if tally.stage is None:
+        return "starting Ray and its workers"
+    total = tally.plan.stage_epochs(tally.stage)
+    stages = tally.plan.stages
+    number = f"{stages.index(tally.stage) + 1} of {len(stages)}"
+    return (
+        f"{tally.stage} ({number}) {tally.spent[tally.stage]:.0f}/{total:g} epochs, "
+        f"about {duration(tally.seconds_left(now))} left"
+    )
+
+
+COLUMNS = ("running", "done", "stopped", "lost", "best val", "epochs")
+NARROW = 70
+"""Columns of a terminal below which less is shown."""
+
+
+def arms_table(tally: Tally, width: int) -> Table:
+    """Return a row an arm of the present stage, as much of it as fits in ``width``."""
+    table = Table(box=None, pad_edge=False)
+    for header in ("task", "schedule"):
+        table.add_column(header, overflow="fold")
+    shown = [name for name in COLUMNS if width >= NARROW or name in ("done", "best val")]
+    for name in shown:
+        table.add_column(name, justify="right")
+    for (task, schedule), arm in tally.arms.items():
+        cells = {
+            "running": str(arm.running),
+            "done": str(arm.completed),
+            "stopped": str(arm.stopped),
+            "lost": str(arm.lost),
+            "best val": "-" if arm.best is None else f"{arm.best:.4f}",
+            "epochs": f"{arm.spent:.1f}",
+        }
+        table.add_row(task, schedule, *(cells[name] for name in shown))
+    return table
+
+
+def view(tally: Tally, width: int, now: float) -> Group:
+    """Return summary, bar and table; what a low terminal cuts off are the table's last rows."""
+    told = Text(summary(tally, now))
+    if tally.stage is None:
+        return Group(told)
+    # A bar of the whole width ends its line only if it is padded.
+    total = tally.plan.stage_epochs(tally.stage)
+    bar = Padding(ProgressBar(total=total, completed=tally.spent[tally.stage]))
+    return Group(told, bar, arms_table(tally, width))
+
+
 class Progress:
     """Shows an experiment while it runs; call it with each event."""
 
@@ -161,35 +212,10 @@ class Progress:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:
-        tally = self._tally
-        if tally.stage is None:
-            return "starting Ray and its workers"
-        total = tally.plan.stage_epochs(tally.stage)
-        left = tally.seconds_left(self._clock())
-        stages = tally.plan.stages
-        number = f"{stages.index(tally.stage) + 1} of {len(stages)}"
-        return (
-            f"{tally.stage} ({number}) {tally.spent[tally.stage]:.0f}/{total:g} epochs, "
-            f"about {duration(left)} left"
-        )
+        return summary(self._tally, self._clock())
 
     def _render(self) -> Group:
-        tally = self._tally
-        table = Table(box=None, pad_edge=False)
-        for header in ("task", "schedule"):
-            table.add_column(header, overflow="fold")
-        for header in ("running", "done", "stopped", "lost", "best val", "epochs"):
-            table.add_column(header, justify="right")
-        for (task, schedule), arm in tally.arms.items():
-            counts = (arm.running, arm.completed, arm.stopped, arm.lost)
-            best = "-" if arm.best is None else f"{arm.best:.4f}"
-            table.add_row(task, schedule, *map(str, counts), best, f"{arm.spent:.1f}")
-        if tally.stage is None:
-            return Group(Text(self._summary()))
-        bar = ProgressBar(
-            total=tally.plan.stage_epochs(tally.stage), completed=tally.spent[tally.stage]
-        )
-        return Group(table, Text(self._summary()), bar)
+        return view(self._tally, self._console.width, self._clock())
 
 
 def duration(seconds: float) -> str:

@@ -22,26 +22,35 @@ from tune_adaptive.errors import (
     last_line,
 )
 from tune_adaptive.ledger import Ledger, locked
+from tune_adaptive.monitor import Monitor
 from tune_adaptive.plan import hash_file
-from tune_adaptive.planning import Experiment
+from tune_adaptive.planning import Prepared
 from tune_adaptive.runs import RunSpec
 from tune_adaptive.signals.node import Node
 from tune_adaptive.signals.recordings import Recordings
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.stages import Stages
-from tune_adaptive.tuning.cluster import cluster
+from tune_adaptive.tuning.cluster import Dashboard, cluster
 from tune_adaptive.tuning.engine import execute, quiet
+from tune_adaptive.tuning.metrics import Gauges
 
 Watch = Callable[[record.Event], None]
 
 
-def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool = False) -> None:
+def run(
+    experiment: Prepared,
+    watch: Watch = lambda event: None,
+    verbose: bool = False,
+    show_dashboard: Callable[[Dashboard], None] | None = None,
+) -> None:
     """Run an experiment, new or interrupted, to its end, as its only writer.
 
     Args:
         experiment: What ``planning.prepare`` returned or ``resuming.reopened`` gave.
         watch: Hears every new event after it is on disk.
         verbose: Let Ray speak.
+        show_dashboard: Is told where Ray's dashboard is, once it is up; None starts none, and
+            sets no metrics.
 
     Raises:
         NoSuccessfulTrial: No arm has a configuration that trained to its end.
@@ -51,14 +60,14 @@ def run(experiment: Experiment, watch: Watch = lambda event: None, verbose: bool
     if experiment.plan.storage_path is not None:  # before anything is written elsewhere
         CheckpointStore(experiment.plan.storage_path).open()
     if experiment.past is not None:  # its lock is held
-        _run(experiment, watch, verbose)
+        _run(experiment, watch, verbose, show_dashboard)
         return
     _make_folder(experiment)
     with locked(experiment.folder):
-        _run(experiment, watch, verbose)
+        _run(experiment, watch, verbose, show_dashboard)
 
 
-def _store(experiment: Experiment) -> CheckpointStore:
+def _store(experiment: Prepared) -> CheckpointStore:
     """Return where its checkpoints are; each plan that ever was has a folder where all share."""
     plan, folder = experiment.plan, experiment.folder.resolve()
     if plan.storage_path is None:
@@ -67,7 +76,12 @@ def _store(experiment: Experiment) -> CheckpointStore:
     return CheckpointStore(f"{plan.storage_path}/{plan.name}-{sha256[:12]}")
 
 
-def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
+def _run(
+    experiment: Prepared,
+    watch: Watch,
+    verbose: bool,
+    show_dashboard: Callable[[Dashboard], None] | None,
+) -> None:
     plan, checkpoints = experiment.plan, _store(experiment)
     recordings = Recordings(experiment.folder / "signals")
     studies = experiment.folder / "studies.db"
@@ -85,7 +99,12 @@ def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
             if isinstance(event, record.RunEnded):
                 checkpoints.remove(event.run_id)
             watch(event)
+            if monitor is not None:
+                monitor(event)
 
+        monitor = None
+        if show_dashboard is not None:
+            monitor = Monitor(plan, Gauges(), experiment.past or ())
         data_bytes = sum(data.nbytes for data in experiment.datasets.values())
         data_bytes += sum(task.nbytes for task in experiment.tasks.values())
         with quiet(verbose), closing(Node()) as node:
@@ -98,7 +117,12 @@ def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
             try:
                 if stages.has_work():
                     with cluster(
-                        experiment.address, plan.num_cpus, plan.num_gpus, data_bytes, verbose
+                        experiment.address,
+                        plan.num_cpus,
+                        plan.num_gpus,
+                        data_bytes,
+                        verbose,
+                        show_dashboard,
                     ):
                         execute(
                             stages,
@@ -123,7 +147,7 @@ def _run(experiment: Experiment, watch: Watch, verbose: bool) -> None:
         write(record.Closed(stages.num_started, at=time.time()))
 
 
-def _make_folder(experiment: Experiment) -> None:
+def _make_folder(experiment: Prepared) -> None:
     try:
         signals = experiment.folder / "signals"
         signals.mkdir(parents=True)

@@ -2,13 +2,15 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.runs import Slowdown
 from tune_adaptive.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, is_installed
+from tune_adaptive.spaces import default_space_dir
 from tune_adaptive.tasks import TaskOptions, unknown_task
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.vision import Stem
@@ -85,6 +87,8 @@ class Request:
         gpus_per_trial: Share of a GPU in (0, 1], or ``auto``, which measures what is best; None
             is 1 where there is a GPU, else 0.
         num_gpus: GPUs the cluster is told it has; None is what is there.
+        gpus_of_tasks: By the task's name, the share of a GPU of a task that has another.
+        cpus_of_tasks: By the task's name, the CPUs of a task that has others.
         cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
             trials run at once as share the GPUs.
         max_concurrent: Most trials at once; None is what fits.
@@ -118,6 +122,8 @@ class Request:
     gpus_per_trial: float | Literal["auto"] | None = None
     num_gpus: int | None = None
     cpus_per_trial: float | None = None
+    gpus_of_tasks: Mapping[str, float] = field(default_factory=dict)
+    cpus_of_tasks: Mapping[str, float] = field(default_factory=dict)
     max_concurrent: int | None = None
     address: str | None = None
     storage_path: str | None = None
@@ -131,12 +137,103 @@ class Request:
     command: str = ""
 
 
-def parse_duration(text: str, option: str) -> float:
-    """Read ``8h``, ``1h30m``, ``90m`` or ``45s`` [s].
+def request_of(options: Mapping[str, Any]) -> Request:
+    """Make a request of the command line's options, by their names with underscores.
+
+    Args:
+        options: Texts as they are typed, or numbers, paths and lists; what is None or empty is
+            not given, and the preset or the option's default decides.
+
+    Raises:
+        InputError: There is no such option, or one cannot be read.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, (), [], {})}
+    if unknown := [name for name in given if name not in OPTIONS]:
+        raise InputError(
+            "\n".join(f"unknown option {name!r}{did_you_mean(name, OPTIONS)}" for name in unknown)
+        )
+    preset = given.get("preset", "smoke")
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
+    usual = PRESETS[preset]
+    tasks, schedules = _texts(given.get("task", usual.tasks)), _texts(given.get("schedule", ()))
+    time_budget_s = _seconds(given, "time_budget")
+    if time_budget_s is None and "epochs" not in given:
+        time_budget_s = usual.time_budget_s
+    gpus, gpus_of_tasks = parse_gpus(_texts(given.get("gpus_per_trial", ())))
+    cpus, cpus_of_tasks = parse_shares(_texts(given.get("cpus_per_trial", ())), "--cpus-per-trial")
+    contention = given.get("contention")
+    keep_every_s = _seconds(given, "checkpoint_every")
+    read: dict[str, Any] = {
+        "results_dir": Path(given.get("results_dir", "results")),
+        "keep_every_s": 50.0 if keep_every_s is None else keep_every_s,
+        **{
+            name: given[name]
+            for name in (
+                *("name", "num_gpus", "max_concurrent", "address", "precision", "signals"),
+                *("max_retries", "seed", "command"),
+            )
+            if name in given
+        },
+    }
+    if "storage_path" in given:
+        read["storage_path"] = str(given["storage_path"])
+    of_tasks = {name: given[name] for name in OF_TASKS if name in given}
+    if "data_dir" in of_tasks:
+        of_tasks["data_dir"] = Path(of_tasks["data_dir"])
+    return Request(
+        tasks=tuple(tasks),
+        schedules=tuple(SCHEDULES) if schedules == ["all"] else tuple(schedules or usual.schedules),
+        options=TaskOptions(**of_tasks),
+        space_dir=Path(given.get("space", default_space_dir())),
+        num_epochs=given.get("epochs"),
+        time_budget_s=time_budget_s,
+        budget=float(given.get("budget", usual.budget)),
+        num_final_seeds=given.get("final_seeds", usual.num_final_seeds),
+        ablations=given.get("ablations", usual.ablations),
+        slowdown=usual.slowdown if contention is None else parse_contention(contention),
+        gpus_per_trial=gpus,
+        gpus_of_tasks=gpus_of_tasks,
+        cpus_per_trial=cpus,
+        cpus_of_tasks=cpus_of_tasks,
+        run_time_budget_s=given.get("run_time_budget"),
+        hang_after_s=_seconds(given, "hang_after"),
+        **read,
+    )
+
+
+OF_TASKS = tuple(field.name for field in fields(TaskOptions))
+OPTIONS = (
+    *("task", "schedule", "space", *OF_TASKS, "epochs", "time_budget", "budget", "final_seeds"),
+    *("preset", "ablations", "contention", "name", "results_dir", "gpus_per_trial", "num_gpus"),
+    *("cpus_per_trial", "max_concurrent", "address", "storage_path", "precision", "signals"),
+    *("run_time_budget", "max_retries", "checkpoint_every", "hang_after", "seed", "command"),
+)
+
+
+def _texts(value: Any) -> list[str]:
+    """Return what may be one or several, or said by task, as it would be typed."""
+    if isinstance(value, Mapping):
+        return [f"{name}={each}" for name, each in value.items()]
+    if isinstance(value, str | int | float):
+        return [str(value)]
+    return [str(each) for each in value]
+
+
+def _seconds(given: Mapping[str, Any], name: str) -> float | None:
+    if name not in given:
+        return None
+    return parse_duration(given[name], f"--{name.replace('_', '-')}")
+
+
+def parse_duration(text: str | float, option: str) -> float:
+    """Read ``8h``, ``1h30m``, ``90m`` or ``45s``, or a number of seconds [s].
 
     Raises:
         InputError: It is none of these.
     """
+    if isinstance(text, int | float):
+        return float(text)
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
     if found is None or not text:
         raise InputError(f"{option} {text!r}: must be like 8h, 1h30m, 90m or 45s")
@@ -144,18 +241,42 @@ def parse_duration(text: str, option: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def parse_share(text: str) -> float | Literal["auto"]:
-    """Read ``auto`` or a share of a GPU.
+def parse_gpus(texts: Sequence[str]) -> tuple[float | Literal["auto"] | None, dict[str, float]]:
+    """Read what :func:`parse_shares` reads, or ``auto`` for all tasks that are not named.
 
     Raises:
-        InputError: It is neither.
+        InputError: One is neither, or is said twice.
     """
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"--gpus-per-trial must be in (0, 1] or auto, got {text!r}") from error
+    given = [text for text in texts if text != "auto"]
+    of_all, of_tasks = parse_shares(given, "--gpus-per-trial")
+    if len(given) == len(texts):
+        return of_all, of_tasks
+    if of_all is not None:
+        raise InputError(f"--gpus-per-trial: auto and {of_all:g}: give one of them")
+    return "auto", of_tasks
+
+
+def parse_shares(texts: Sequence[str], option: str) -> tuple[float | None, dict[str, float]]:
+    """Read what all tasks get, like ``0.25``, and what single ones get, like ``imdb/bert=0.5``.
+
+    Raises:
+        InputError: One is neither, or is said twice.
+    """
+    of_all: float | None = None
+    of_tasks: dict[str, float] = {}
+    for text in texts:
+        task, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise InputError(f"{option} {text}: must be a number or TASK=NUMBER") from error
+        if task in of_tasks or (not equals and of_all is not None):
+            raise InputError(f"{option} {text}: {task or 'a number for all'} is given twice")
+        if equals:
+            of_tasks[task] = value
+        else:
+            of_all = value
+    return of_all, of_tasks
 
 
 def parse_contention(text: str) -> Slowdown:
@@ -208,6 +329,14 @@ def check_request(request: Request) -> None:
             request.gpus_per_trial,
             request.gpus_per_trial in (None, "auto") or 0 < float(request.gpus_per_trial) <= 1,
             "in (0, 1]",
+        ),
+        *(
+            (f"--gpus-per-trial {task}", share, 0 < share <= 1, "in (0, 1]")
+            for task, share in request.gpus_of_tasks.items()
+        ),
+        *(
+            (f"--cpus-per-trial {task}", cpus, 0 < cpus < math.inf, "> 0 and finite")
+            for task, cpus in request.cpus_of_tasks.items()
         ),
         (
             "--num-gpus",

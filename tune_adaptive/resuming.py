@@ -8,7 +8,7 @@ from tune_adaptive import ledger
 from tune_adaptive.capacity import this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.plan import Plan, model_notes
-from tune_adaptive.planning import Experiment, absolute_storage, versions_here
+from tune_adaptive.planning import Prepared, absolute_storage, versions_here
 from tune_adaptive.request import address_problems
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.tasks import TaskOptions, make_task, published_task
@@ -24,7 +24,7 @@ def reopened(
     model_path: str | None = None,
     address: str | None = None,
     storage_path: str | None = None,
-) -> Iterator[Experiment]:
+) -> Iterator[Prepared]:
     """Hold the lock of an interrupted experiment, and give it if it can be resumed here.
 
     Nothing but the lock is written, and nothing is imported that the folder names.
@@ -62,7 +62,7 @@ def _read(
     data_dir: Path | None,
     model_path: str | None,
     address: str | None,
-) -> Experiment:
+) -> Prepared:
     plan = Plan.read(folder / "plan.toml")
     rows = ledger.read(folder / "ledger.jsonl") if (folder / "ledger.jsonl").exists() else []
     past = [event for event in rows if not _is_torn(event)]
@@ -96,7 +96,7 @@ def _read(
         raise InputError("\n".join(problems))
     replayed = folder / "signals" / "replayed.jsonl"
     replay = read_signals(replayed) if plan.signals == "replay" else []
-    return Experiment(plan, folder, tasks, datasets, replay, past, address)
+    return Prepared(plan, folder, tasks, datasets, replay, past, address)
 
 
 TASK_FIELDS = ("batch_size", "optimizer", "augment", "clip_norm")
@@ -125,13 +125,17 @@ def _check_machine(plan: Plan, address: str | None) -> None:
             f"it was planned without --storage-path, and the cluster at {address} has "
             f"{len(here.nodes)} nodes; go on on one"
         )
-    fits = here.fits(plan.cpus_per_trial, plan.gpus_per_trial)
-    if address is not None and not fits:  # it may have lost nodes: then trials wait
-        problems.append(f"no node of the cluster at {address} holds one of its trials")
+    for task in plan.tasks:
+        fits = here.fits(task.cpus_per_trial, task.gpus_per_trial)
+        if address is not None and not fits:  # it may have lost nodes: then trials wait
+            problems.append(f"no node of the cluster at {address} holds a trial of {task.name}")
+        if address is None and task.slots > fits:
+            problems.append(
+                f"it was planned on {task.slots} trials of {task.name} at once, here are {fits}"
+            )
     for kind, planned, found in (
         ("CPUs", plan.num_cpus, here.cpus),
         ("GPUs", plan.num_gpus, here.gpus),
-        ("trials at once", plan.slots, fits),
     ):
         if address is None and planned > found:
             problems.append(f"it was planned on {planned} {kind}, here are {found}")

@@ -253,6 +253,30 @@ class EpochResult:
     test_loss: float | None = None
     test_accuracy: float | None = None
 
+    def curves(self, num_train: int) -> dict[str, float]:
+        """Return what a tracker draws of an epoch, by name; what was not measured is left out.
+
+        Args:
+            num_train: Size of the training split.
+        """
+        share = self.epoch_equivalents - (self.epoch - 1)  # of a whole epoch: all before it were
+        told = {
+            "train/loss": self.train_loss,
+            "validation/loss": self.val_loss,
+            "validation/accuracy": self.val_accuracy,
+            "test/loss": self.test_loss,
+            "test/accuracy": self.test_accuracy,
+            "lr": self.lrs[-1] if self.lrs else None,
+            "examples_per_s": num_train * share / self.train_s if self.train_s else None,
+            "progress": self.progress,
+            "gpu/utilisation": self.gpu_util,
+            "gpu/peak_bytes": self.gpu_mem_bytes,
+            "gpu/memory_fraction": self.gpu_mem_fraction,
+            "cpu/percent": self.cpu_percent,
+            "cpu/resident_bytes": self.rss_bytes,
+        }
+        return {name: float(value) for name, value in told.items() if value is not None}
+
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "EpochResult":
         """Read what ``dataclasses.asdict`` returned; unknown keys are an error."""

@@ -1,36 +1,28 @@
 """Search, compare and report: ``python -m tune_adaptive.search``."""
 
+import json
+import math
 import shlex
 import sys
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tune_adaptive.analysis.stats import promised_power
+from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.cli import run_command
-from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.errors import InputError
 from tune_adaptive.packing import in_words
-from tune_adaptive.plan import Plan
-from tune_adaptive.planning import Experiment, prepare
-from tune_adaptive.progress import Progress, duration
-from tune_adaptive.protocol import run
-from tune_adaptive.request import (
-    PRESETS,
-    Request,
-    parse_contention,
-    parse_duration,
-    parse_share,
-)
+from tune_adaptive.plan import Plan, TaskPlan
+from tune_adaptive.planning import Prepared, prepare
+from tune_adaptive.progress import duration
+from tune_adaptive.request import OPTIONS, request_of
 from tune_adaptive.resuming import reopened
-from tune_adaptive.schedules import SCHEDULES
-from tune_adaptive.spaces import default_space_dir
-from tune_adaptive.tasks import TaskOptions
-from tune_adaptive.tasks.datasets import Augment
-from tune_adaptive.tasks.vision import Stem
 
 WHAT, HOW_MUCH, HOW = "What", "How much", "How and where"
 
@@ -109,14 +101,16 @@ def main(
         Path, typer.Option(help="Folder of experiments.", rich_help_panel=HOW)
     ] = Path("results"),
     gpus_per_trial: Annotated[
-        str | None, typer.Option(help="Share of a GPU, (0, 1], or auto.", rich_help_panel=HOW)
-    ] = None,
+        list[str],
+        typer.Option(help="Share of a GPU, auto, or TASK=SHARE.", rich_help_panel=HOW),
+    ] = [],  # noqa: B006
     num_gpus: Annotated[
         int | None, typer.Option(help="Declare logical GPUs.", rich_help_panel=HOW)
     ] = None,
     cpus_per_trial: Annotated[
-        float | None, typer.Option(help="CPUs of a trial; 1 or less.", rich_help_panel=HOW)
-    ] = None,
+        list[str],
+        typer.Option(help="CPUs of a trial, or TASK=CPUS.", rich_help_panel=HOW),
+    ] = [],  # noqa: B006
     max_concurrent: Annotated[
         int | None, typer.Option(help="Most trials at once.", rich_help_panel=HOW)
     ] = None,
@@ -146,99 +140,95 @@ def main(
         str | None, typer.Option(help="When an epoch hangs, like 10m.", rich_help_panel=HOW)
     ] = None,
     seed: Annotated[int, typer.Option(help="Root of all seeds.", rich_help_panel=HOW)] = 0,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Ray's, on loopback.", rich_help_panel=HOW)
+    ] = False,
+    track: Annotated[
+        list[str],
+        typer.Option(help="tensorboard, mlflow[:URI] or wandb.", rich_help_panel=HOW),
+    ] = [],  # noqa: B006
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show the answer only.", rich_help_panel=HOW)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print verdict.json, or the plan.", rich_help_panel=HOW)
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Let Ray speak.", rich_help_panel=HOW)
     ] = False,
 ) -> None:
     """Tune learning-rate schedules, compare the best on fresh seeds, report and export."""
-    console = Console()
+    options = {name: value for name, value in locals().items() if name in OPTIONS}
+    console = Console(stderr=as_json)
+    check_watchers(track, dashboard)
     if resume is not None:
         _check_alone(context, resume)
-        with reopened(resume, task, data_dir, model_path, address, storage_path) as experiment:
-            _carry_out(experiment, console, verbose, task)
+        with reopened(resume, task, data_dir, model_path, address, storage_path) as prepared:
+            _carry_out(context, prepared, console)
         return
-    if preset not in PRESETS:
-        raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
-    usual = PRESETS[preset]
-    time_budget_s = None if time_budget is None else parse_duration(time_budget, "--time-budget")
-    if time_budget is None and epochs is None:
-        time_budget_s = usual.time_budget_s
-    experiment = prepare(
-        Request(
-            tasks=tuple(task) or usual.tasks,
-            schedules=tuple(SCHEDULES)
-            if schedule == ["all"]
-            else tuple(schedule) or usual.schedules,
-            options=TaskOptions(
-                data_dir=data_dir,
-                model_path=model_path,
-                train_size=train_size,
-                max_length=max_length,
-                batch_size=batch_size,
-                optimizer=optimizer,
-                augment=cast("Augment | None", augment),  # prepare() checks both
-                stem=cast("Stem | None", stem),
-                clip_norm=clip_norm,
-            ),
-            space_dir=default_space_dir() if space is None else space,
-            results_dir=results_dir,
-            name=name,
-            num_epochs=epochs,
-            time_budget_s=time_budget_s,
-            budget=usual.budget if budget is None else budget,
-            num_final_seeds=usual.num_final_seeds if final_seeds is None else final_seeds,
-            ablations=usual.ablations if ablations is None else ablations,
-            slowdown=usual.slowdown if contention is None else parse_contention(contention),
-            gpus_per_trial=None if gpus_per_trial is None else parse_share(gpus_per_trial),
-            num_gpus=num_gpus,
-            cpus_per_trial=cpus_per_trial,
-            max_concurrent=max_concurrent,
-            address=address,
-            storage_path=storage_path,
-            precision=precision,
-            signals=signals,
-            run_time_budget_s=run_time_budget,
-            max_retries=max_retries,
-            keep_every_s=parse_duration(checkpoint_every, "--checkpoint-every"),
-            hang_after_s=None if hang_after is None else parse_duration(hang_after, "--hang-after"),
-            seed=seed,
-            command=shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]]),
-        )
-    )
-    show_plan(experiment.plan, console)
-    if plan:
+    command = shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]])
+    prepared = prepare(request_of(options | {"command": command}))
+    if plan and as_json:
+        typer.echo(json.dumps(_without_infinity(asdict(prepared.plan)), allow_nan=False))
         return
-    _carry_out(experiment, console, verbose, task)
+    if plan or not (quiet or as_json):
+        show_plan(prepared.plan, console)
+    if not plan:
+        _carry_out(context, prepared, console)
 
 
-def _carry_out(
-    experiment: Experiment, console: Console, verbose: bool, tasks: Sequence[str]
-) -> None:
+def _without_infinity(value: Any) -> Any:
+    """Replace what JSON does not know: a number that is not finite is null."""
+    if isinstance(value, dict):
+        return {key: _without_infinity(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinity(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _carry_out(context: typer.Context, prepared: Prepared, console: Console) -> None:
+    quiet, as_json = context.params["quiet"], context.params["as_json"]
+
+    def say(line: object) -> None:
+        console.print(str(line), markup=False, highlight=False, soft_wrap=True)
+
     try:
-        with Progress(experiment.plan, console, experiment.past or ()) as progress:
-            run(experiment, progress, verbose)
-    except KeyboardInterrupt:
-        again = ["python", "-m", "tune_adaptive.search", "--resume", str(experiment.folder)]
-        for task in tasks:
-            again += ["--task", task] if ":" in task else []
-        if experiment.address is not None:
-            again += ["--address", experiment.address]
-        if experiment.plan.storage_path is not None:
-            again += ["--storage-path", experiment.plan.storage_path]
-        console.print(
-            f"to go on: {shlex.join(again)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        experiment = carry_out(
+            prepared,
+            shown(prepared, quiet or as_json, console),
+            context.params["track"],
+            say if context.params["dashboard"] else None,
+            context.params["verbose"],
         )
+    except KeyboardInterrupt:
+        again = ["python", "-m", "tune_adaptive.search", "--resume", str(prepared.folder)]
+        for task in context.params["task"]:
+            again += ["--task", task] if ":" in task else []
+        if prepared.address is not None:
+            again += ["--address", prepared.address]
+        if prepared.plan.storage_path is not None:
+            again += ["--storage-path", prepared.plan.storage_path]
+        say(f"to go on: {shlex.join(again)}")
         raise
-    conclude(experiment, console)
+    if as_json:
+        typer.echo((prepared.folder / "verdict.json").read_text(encoding="utf-8"), nl=False)
+        return
+    analysis = experiment.analysis
+    if analysis.busy is not None:
+        trained, validated = analysis.busy
+        say(f"slots busy training: {trained:.0%} (and validating: {validated:.0%})")
+    for check in analysis.breaches:
+        say(f"audit broken: {check.rule}: {check.finding}")
+    for verdict in analysis.verdicts.values():
+        say(verdict.sentence)
+    for path in experiment.written:
+        say(path)
 
 
 def _check_alone(context: typer.Context, folder: Path) -> None:
     """Refuse what a frozen plan has decided already."""
     given = [
-        f"--{name.replace('_', '-')}"
+        _option(name)
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
         and name not in WITH_RESUME
@@ -246,11 +236,18 @@ def _check_alone(context: typer.Context, folder: Path) -> None:
     if given:
         raise InputError(
             f"{', '.join(given)}: decided by the plan of {folder}; --resume goes with "
-            + ", ".join(f"--{name.replace('_', '-')}" for name in WITH_RESUME[1:])
+            + ", ".join(_option(name) for name in WITH_RESUME[1:])
         )
 
 
-WITH_RESUME = ("resume", "task", "data_dir", "model_path", "address", "storage_path", "verbose")
+def _option(name: str) -> str:
+    return f"--{name.removeprefix('as_').replace('_', '-')}"
+
+
+WITH_RESUME = (
+    *("resume", "task", "data_dir", "model_path", "address", "storage_path"),
+    *("dashboard", "track", "quiet", "as_json", "verbose"),
+)
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -265,7 +262,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     for task in plan.tasks:
         console.print(
             f"{task.name}: T = {task.num_epochs} epochs of {task.num_train} examples, "
-            f"{task.precision}, {task.epoch_s:.2f} s an epoch; {', '.join(plan.schedules)}",
+            f"{task.precision}, {task.epoch_s:.2f} s an epoch; {share(task)}; "
+            + ", ".join(plan.schedules),
             highlight=False,
         )
     nodes = ""
@@ -277,34 +275,25 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"estimated {duration(plan.estimated_s())}, start-up included",
         highlight=False,
     )
-    for line in in_words(plan.packing, plan.gpus_per_trial, plan.device):
+    for line in in_words(plan.packing, plan.device):
         console.print(line, highlight=False, markup=False)
     console.print(promised_power(plan.num_final_seeds, len(plan.schedules) - 1), highlight=False)
 
 
-def conclude(experiment: Experiment, console: Console) -> None:
-    """Write tables, report and exports; print the answer."""
-    # Slow to import, and no trial should wait for them.
-    from tune_adaptive.analysis.estimates import Analysis
-    from tune_adaptive.export import export
-    from tune_adaptive.report import write_report
+def share(task: TaskPlan) -> str:
+    """Say what a trial of ``task`` gets."""
+    cpus = f"{task.cpus_per_trial:g} CPU" + "s" * (task.cpus_per_trial > 1)
+    gpus = f" and {task.gpus_per_trial:g} of a GPU" if task.gpus_per_trial else ""
+    return f"{cpus}{gpus} a trial, {task.slots} at once"
 
-    analysis = Analysis(experiment.folder)
-    exported = export(analysis)
-    written = write_report(analysis)
-    if analysis.busy is not None:
-        trained, validated = analysis.busy
-        console.print(
-            f"slots busy training: {trained:.0%} (and validating: {validated:.0%})",
-            highlight=False,
-        )
-    for check in analysis.breaches:
-        console.print(f"audit broken: {check.rule}: {check.finding}", markup=False, highlight=False)
-    for verdict in analysis.verdicts.values():
-        console.print(verdict.sentence, markup=False, highlight=False)
-    for path in (*written, *exported):
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
+class _Callable(ModuleType):
+    """This module, which is also the function that does what its command line does."""
+
+    __call__ = staticmethod(search)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     run_command(main)

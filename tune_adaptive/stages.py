@@ -128,6 +128,9 @@ class Stages:
             return
         order = [*finals, *untuned]
         random.Random(plan.seed).shuffle(order)
+        if not plan.is_shared_alike:  # a worker of one task is of no use to another
+            turn = {task.name: turn for turn, task in enumerate(plan.tasks)}
+            order.sort(key=lambda run: turn[run.task])
         for index, place in enumerate((0, len(order) // 2, len(order))):
             canaries = [_canary(plan, task, index) for task in plan.tasks]
             order[place + index * len(canaries) : place + index * len(canaries)] = canaries
@@ -273,7 +276,8 @@ def _arms(plan: Plan) -> Arms:
             )
             for task in plan.tasks
             for schedule in plan.schedules
-        ]
+        ],
+        one_by_one=not plan.is_shared_alike,
     )
 
 

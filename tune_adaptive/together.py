@@ -81,22 +81,22 @@ class Failure:
 
 
 def measure_packing(
-    tasks: Mapping[str, Task],
+    task: Task,
     datasets: Mapping[str, Dataset],
     precision: str,
     device: torch.device,
     num_gpus: int,
     most: int,
     num_threads: int,
-) -> tuple[Packed, ...]:
-    """Measure how many trials of each task should share a GPU; see :mod:`packing`.
+) -> list[Packed]:
+    """Measure how many trials of a task should share a GPU; see :mod:`packing`.
 
     On a GPU the trials of one GPU are measured. GPUs that are only declared share this machine's
     CPUs, so the trials of all of them are measured at once.
 
     Args:
-        tasks: By name.
-        datasets: By the task's name.
+        task: Whose trials they are.
+        datasets: Of all tasks, by name: a worker keeps them all.
         precision: ``auto``, ``fp32`` or ``bf16``.
         device: What the trials train on.
         num_gpus: GPUs that the cluster has or is told it has.
@@ -107,21 +107,20 @@ def measure_packing(
         EnvironmentFault: Not one trial fits, or a process died.
         InputError: A task cannot be sent to another process, or fails there.
     """
-    measured: list[Packed] = []
-    for name, task in tasks.items():
-        data, on_gpu = datasets[name], device.type == "cuda"
-        trial = _trial(task, data, precision, device, num_threads)
-        # Of every other task a worker keeps the data, and of its own the test split, too.
-        others = sum(each.nbytes for each in datasets.values()) if on_gpu else 0
-        others -= data.train.nbytes + data.validation.nbytes if on_gpu else 0
-        free_bytes = torch.cuda.mem_get_info(device)[0] if on_gpu else None
-        with _Together(trial, free_bytes) as together:
-            measure = _measure(together, name, 1 if on_gpu else num_gpus, others)
-            own = pack(measure, free_bytes, most)
-        if not own:
-            raise EnvironmentFault(f"{OPTION}: {name}: not one trial fits in the GPU's free memory")
-        measured += own
-    return tuple(measured)
+    data, on_gpu = datasets[task.name], device.type == "cuda"
+    trial = _trial(task, data, precision, device, num_threads)
+    # Of every other task a worker keeps the data, and of its own the test split, too.
+    others = sum(each.nbytes for each in datasets.values()) if on_gpu else 0
+    others -= data.train.nbytes + data.validation.nbytes if on_gpu else 0
+    free_bytes = torch.cuda.mem_get_info(device)[0] if on_gpu else None
+    with _Together(trial, free_bytes) as together:
+        measure = _measure(together, task.name, 1 if on_gpu else num_gpus, others)
+        measured = pack(measure, free_bytes, most)
+    if not measured:
+        raise EnvironmentFault(
+            f"{OPTION}: {task.name}: not one trial fits in the GPU's free memory"
+        )
+    return measured
 
 
 def _measure(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -181,6 +182,23 @@ def test_arms_take_turns_and_share_their_seeds() -> None:
     runs = [arms.next() for _ in range(6)]
     assert [run.arm[1] for run in runs if run] == ["step", "adaptive", "exponential"] * 2
     assert [run.seed for run in runs if run] == [0, 0, 0, 1, 1, 1]
+
+
+def test_tasks_take_turns_only_where_workers_serve_them_all() -> None:
+    def made() -> list[Arm]:
+        arms = [arm("step"), arm("step")]
+        arms[1].template = replace(arms[1].template, task="other/linear")
+        return arms
+
+    beside, after = Arms(made()), Arms(made(), one_by_one=True)
+    first = made()[0].template.task
+    assert [run.task for _ in range(4) if (run := beside.next())] == [first, "other/linear"] * 2
+    order = []
+    while run := after.next():
+        order.append(run.task)
+        after.failed(run, "")
+    assert order == sorted(order, key=lambda task: task != first)
+    assert set(order) == {first, "other/linear"}
 
 
 def test_stopping_is_decided_within_the_arm_only() -> None:

@@ -82,6 +82,7 @@ print(token.exists(), token.parent.exists(), os.environ.get("RAY_AUTH_MODE"))
 """
 
 
+@pytest.mark.slow
 def test_a_ray_of_our_own_joins_none_and_leaves_nothing_behind(
     cluster: None, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,9 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         precision="fp32",
         epoch_s=0.1,
         loaded_epoch_s=0.1,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        slots=slots,
         spaces={"step": {"lr": {"type": "float", "low": 1e-4, "high": 1e-2, "default": 1e-3}}},
         space_sha256={},
     )
@@ -59,11 +63,8 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         final_slots=1,
         ablations=False,
         signals="steady",
-        gpus_per_trial=gpus_per_trial,
-        cpus_per_trial=cpus_per_trial,
         num_gpus=1,
         num_cpus=2,
-        slots=slots,
         device="CPU",
         versions={},
         hardware={},
@@ -163,6 +164,39 @@ def test_quarters_of_a_gpu_run_four_at_once_and_are_kept_between_two_stages(
     assert len(jobs.last) == 8
     assert jobs.most_running == 4
     assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_tasks_of_other_shares_have_workers_of_their_own_and_none_waits_for_ever(
+    tmp_path: Path,
+) -> None:
+    """Halves and quarters of the one GPU: a worker that rests must make room for the others'."""
+
+    def build(data: Description, task: str) -> nn.Module:
+        (tmp_path / f"{task}-{os.getpid()}").touch()
+        return linear(data)
+
+    whole = plan()
+    tasks = {
+        name: Task(name, data=tiny_data, build=partial(build, task=name[0]), batch_size=16)
+        for name in ("half/linear", "quarter/linear")
+    }
+    shared = [
+        replace(whole.tasks[0], name=name, cpus_per_trial=0.5, gpus_per_trial=gpus, slots=slots)
+        for name, gpus, slots in (("half/linear", 0.5, 2), ("quarter/linear", 0.25, 4))
+    ]
+    of_tasks = ["half/linear"] * 3 + ["quarter/linear"] * 5 + ["half/linear", "quarter/linear"]
+    jobs = Recorder([replace(run, task=task) for run, task in zip(runs(10), of_tasks, strict=True)])
+    execute(
+        jobs,
+        replace(whole, tasks=tuple(shared)),
+        tasks,
+        {name: tiny_data() for name in tasks},
+        CheckpointStore(str(tmp_path / "kept")),
+    )
+    assert len(jobs.last) == 10
+    pids = {which: {p.name[2:] for p in tmp_path.glob(f"{which}-*")} for which in "hq"}
+    assert not pids["h"] & pids["q"]
 
 
 def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 import os
 import secrets
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,6 +88,39 @@ def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], bool]) ->
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_search_on_a_cluster_is_interrupted_and_goes_on_there(
+    meeting: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEETING_SIZE", "2")
+    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+    try:
+        address = cluster.address
+        first = search(tmp_path, address, "--budget", "2")
+        folder, events = tmp_path / "many", tmp_path / "many" / "ledger.jsonl"
+        wait_for(first, lambda: events.exists() and events.read_text().count('"run_ended"') >= 3)
+        first.send_signal(signal.SIGINT)
+        told, error = first.communicate(timeout=TIMEOUT_S)
+        assert (first.returncode, error) == (4, "interrupted\n")
+        again = shlex.split(told.rpartition("to go on: ")[2])
+        assert {"--resume", "--address", address, "--storage-path"} <= set(again)
+        second = subprocess.Popen(
+            [sys.executable, *again[1:]],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        ended_well(second)
+    finally:
+        cluster.shutdown()
+    analysis = Analysis(folder)
+    assert analysis.history.num_sessions == 2
+    assert [check.finding for check in analysis.breaches] == []
+    assert {run.status for run in analysis.runs} <= {"completed", "stopped"}
+    kept = [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
+    assert kept == [], "no checkpoint is needed any more"
 
 
 # ------------------------------------------------------------------- two machines

@@ -13,7 +13,7 @@ import torch
 from tests.test_checkpoints import state
 from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.tuning import care
-from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog
+from tune_adaptive.tuning.care import Interrupted, StopSign, StoreKeeper, Watchdog
 from tune_adaptive.tuning.trainable import claim_device, may_pass
 
 
@@ -93,6 +93,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert faults["kept"] < faults["as it is"] / 10
 
 
+class Sign(StopSign):
+    """One that looks when it is told to."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._store, self.is_up = store, False
+
+
 class Clock:
     now = 100.0
 
@@ -104,7 +111,7 @@ def test_a_state_is_kept_every_so_often(
     store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(care, "time", clock := Clock())
-    keeper = StoreKeeper(store, every_s=50.0)
+    keeper = StoreKeeper(store, 50.0, Sign(store))
     assert not keeper.is_due()
     clock.now += 49.9
     assert not keeper.is_due()
@@ -117,19 +124,43 @@ def test_a_state_is_kept_every_so_often(
     assert keeper.is_due()
 
 
-def test_a_state_is_kept_when_work_is_asked_to_stop(
-    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(care, "time", clock := Clock())
-    keeper = StoreKeeper(store, every_s=50.0)
+def test_a_state_is_kept_when_work_is_asked_to_stop(store: CheckpointStore) -> None:
+    keeper = StoreKeeper(store, 50.0, sign := Sign(store))
+    sign.look()
     assert not keeper.is_due()
     store.ask_to_stop()
-    assert not keeper.is_due(), "it looks once a second"
-    clock.now += 1.0
+    sign.look()
     assert keeper.is_due()
     with pytest.raises(Interrupted):
         keeper.keep(state())
     assert store.read(state().run) is not None
+
+
+def test_a_storage_that_does_not_answer_says_nothing_new(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> bool:
+        raise ConnectionError
+
+    sign = Sign(store)
+    sign.is_up = True
+    monkeypatch.setattr(store, "is_asked_to_stop", gone)
+    sign.look()
+    assert sign.is_up
+
+
+def test_the_sign_is_looked_at_beside_the_training(store: CheckpointStore) -> None:
+    seen = threading.Event()
+
+    class Seen(StopSign):
+        def look(self) -> None:
+            super().look()
+            if self.is_up:
+                seen.set()
+
+    Seen(store)
+    store.ask_to_stop()
+    assert seen.wait(timeout=60)
 
 
 def test_a_state_that_cannot_be_written_does_not_end_its_run(
@@ -139,7 +170,7 @@ def test_a_state_that_cannot_be_written_does_not_end_its_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(care, "time", clock := Clock())
-    keeper = StoreKeeper(store, every_s=50.0)
+    keeper = StoreKeeper(store, 50.0, Sign(store))
     keeper.keep(state())
     monkeypatch.setattr(os, "fsync", full)
     keeper.keep(state())

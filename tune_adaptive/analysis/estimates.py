@@ -261,20 +261,22 @@ class Analysis:
         Counted from the first to the last result of the search; None for fewer than two, and
         for an experiment that was interrupted.
         """
-        epochs = [e for run in self.runs if run.spec.stage == "search" for e in run.epochs]
+        slots = {task.name: task.slots for task in self.plan.tasks}
+        searched = [run for run in self.runs if run.spec.stage == "search"]
+        epochs = [(epoch, slots[run.spec.task]) for run in searched for epoch in run.epochs]
         if len(epochs) < 2 or self.history.num_sessions > 1:
             return None
-        begin = min(epoch.ended_at for epoch in epochs)
-        end = max(epoch.ended_at for epoch in epochs)
-        total = (end - begin) * self.plan.slots
-        if total <= 0:
+        begin = min(epoch.ended_at for epoch, _ in epochs)
+        end = max(epoch.ended_at for epoch, _ in epochs)
+        if end <= begin:
             return None
         trained = validated = 0.0
-        for epoch in epochs:  # an epoch trains, then validates, then ends
+        for epoch, at_once in epochs:  # an epoch trains, then validates, then ends
             trained_until = epoch.ended_at - epoch.eval_s
-            validated += epoch.ended_at - max(begin, trained_until)
-            trained += max(0.0, trained_until - max(begin, trained_until - epoch.train_s))
-        return trained / total, validated / total
+            train_s = max(0.0, trained_until - max(begin, trained_until - epoch.train_s))
+            trained += train_s / at_once
+            validated += (epoch.ended_at - max(begin, trained_until)) / at_once
+        return trained / (end - begin), validated / (end - begin)
 
     def slowed_accuracy(self, task: str, schedule: str) -> Mean | None:
         """Return an arm's test accuracy under the injected slowdown."""

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -337,7 +335,7 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
         for (run, _), value in sorted(zip(trials, values, strict=True), key=lambda pair: pair[1]):
             places = [_place(parameter, run) for parameter in space.parameters]
             end = (value - low) / (high - low) if high > low else 0.5
-            shade = plt.get_cmap("viridis")(0.9 * (1 - end))
+            shade = mpl.colormaps["viridis"](0.9 * (1 - end))
             axes.plot([*places, end], color=shade, linewidth=0.6 + 1.4 * end)
         labels = [*(parameter.name for parameter in space.parameters), "val. accuracy"]
         axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
@@ -426,14 +424,9 @@ def _canvas(rows: int = 1, columns: int = 1, height: float = 3.6) -> Iterator[tu
     # The defaults first: a matplotlibrc where one happens to stand is not ours, and could ask
     # for LaTeX.
     own = {"svg.hashsalt": "tune_adaptive", "font.size": 9, "svg.fonttype": "none"}
-    with plt.style.context(["default", own]):
-        canvas, axes = plt.subplots(
-            rows, columns, figsize=(7.0, height), layout="constrained", squeeze=rows * columns == 1
-        )
-        try:
-            yield canvas, axes
-        finally:
-            plt.close(canvas)
+    with matplotlib.style.context(["default", own]):
+        canvas = Canvas(figsize=(7.0, height), layout="constrained")  # no pyplot: a notebook's
+        yield canvas, canvas.subplots(rows, columns, squeeze=rows * columns == 1)  # is not ours
 
 
 def _finish(

@@ -145,6 +145,7 @@ class Arm:
             seed=self.seeds[trial.number % len(self.seeds)],
             role=role if trial.number <= self.num_witnesses else "sampled",
         )
+        trial.set_user_attr("arm", self.study.study_name)
         trial.set_user_attr("run_id", run.id)
         trial.set_user_attr("seed", run.seed)
         self._running[run.id] = _Running(trial, reserved)
@@ -209,17 +210,29 @@ class Arm:
 
 
 class Arms:
-    """All arms of a search, sharing the slots."""
+    """All arms of a search, sharing the slots.
 
-    def __init__(self, arms: Sequence[Arm]) -> None:
+    Args:
+        arms: The arms.
+        one_by_one: Whether a task's arms come after those of the one before it, rather than
+            beside them: where a worker of one task is of no use to another.
+    """
+
+    def __init__(self, arms: Sequence[Arm], one_by_one: bool = False) -> None:
         self._arms = {arm.template.arm: arm for arm in arms}
+        tasks = dict.fromkeys(task for task, _ in self._arms)
+        self._turn = {task: turn if one_by_one else 0 for turn, task in enumerate(tasks)}
 
     def next(self) -> RunSpec | None:
         """Start a run of the arm that has spent the least of its budget, if any can start."""
         startable = [arm for arm in self._arms.values() if arm.can_start]
         if not startable:
             return None
-        return min(startable, key=lambda arm: arm.committed / arm.budget).start()
+
+        def due(arm: Arm) -> tuple[int, float]:
+            return self._turn[arm.template.task], arm.committed / arm.budget
+
+        return min(startable, key=due).start()
 
     @property
     def exhausted(self) -> bool:

@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 
 from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
 
-LOOK_EVERY_S = 1.0  # whether work should stop
+LOOK_EVERY_S = 1.0
 LAST_WORDS_S = 10.0  # that they may take
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 
@@ -30,23 +31,37 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
+class StopSign:
+    """Whether work is asked to stop; a thread looks once a second, so that no step waits for it."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._store = store
+        self.is_up = False
+        threading.Thread(target=self._watch, daemon=True, name="stop sign").start()
+
+    def _watch(self) -> None:
+        while True:
+            self.look()
+            time.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """Look once; a storage that does not answer says nothing new."""
+        with suppress(Exception):
+            self.is_up = self._store.is_asked_to_stop()
+
+
 class StoreKeeper:
     """Keeps a run's state every so often, and once more when work is asked to stop."""
 
-    def __init__(self, store: CheckpointStore, every_s: float) -> None:
+    def __init__(self, store: CheckpointStore, every_s: float, stop: StopSign) -> None:
         self._store = store
         self._every_s = every_s
-        self._next_look = time.monotonic()
-        self._next_keep = self._next_look + every_s
-        self._is_asked = False
+        self._next_keep = time.monotonic() + every_s
+        self._stop = stop
 
     def is_due(self) -> bool:
         """Whether the state should be kept now."""
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_EVERY_S
-            self._is_asked = self._store.is_asked_to_stop()
-        return self._is_asked or now >= self._next_keep
+        return self._stop.is_up or time.monotonic() >= self._next_keep
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep it, if it can be written.
@@ -58,7 +73,7 @@ class StoreKeeper:
             self._store.write(checkpoint)
         except OSError as error:  # the run is well, and may have luck the next time
             print(f"{checkpoint.run.id}: its state is not kept: {error}", file=sys.stderr)
-        if self._is_asked:
+        if self._stop.is_up:
             raise Interrupted
         self._next_keep = time.monotonic() + self._every_s
 

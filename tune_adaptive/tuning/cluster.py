@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ from ray.job_config import JobConfig
 from tune_adaptive.capacity import Capacity, NodeCapacity
 from tune_adaptive.errors import EnvironmentFault, last_line
 
+DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
 CONNECT_S = 5.0
 FREE_NODE_S = 600.0
@@ -39,9 +42,37 @@ FREE_NODE_S = 600.0
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Where Ray's dashboard is, on loopback, and the file of the token that it asks for."""
+
+    url: str
+    token_path: Path
+
+    @staticmethod
+    def check() -> None:
+        """Check that Ray has what its dashboard needs.
+
+        Raises:
+            EnvironmentFault: It is not installed.
+        """
+        if lacking := [name for name in DASHBOARD_NEEDS if find_spec(name) is None]:
+            raise EnvironmentFault(
+                f"--dashboard needs {', '.join(lacking)}: pip install 'tune-adaptive[dashboard]'"
+            )
+
+    def __str__(self) -> str:
+        return f"dashboard: {self.url}, which asks for the token in {self.token_path}"
+
+
 @contextlib.contextmanager
 def cluster(
-    address: str | None, num_cpus: int, num_gpus: int, data_bytes: int, verbose: bool = False
+    address: str | None,
+    num_cpus: int,
+    num_gpus: int,
+    data_bytes: int,
+    verbose: bool = False,
+    show_dashboard: Callable[[Dashboard], None] | None = None,
 ) -> Iterator[None]:
     """Join the cluster at ``address``, or start a Ray of our own; leave or stop it after.
 
@@ -53,6 +84,8 @@ def cluster(
         num_gpus: The same.
         data_bytes: What will be put in its object store.
         verbose: Let Ray speak.
+        show_dashboard: Is told where our own Ray's dashboard is, once it is up; None starts none.
+            That of a cluster that is joined is its owner's.
 
     Raises:
         EnvironmentFault: There is no such cluster, or it does not let us in.
@@ -63,7 +96,8 @@ def cluster(
         with joined(address, verbose):
             yield
     else:
-        with own_ray(num_cpus, num_gpus, max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes), verbose):
+        store_bytes = max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes)
+        with own_ray(num_cpus, num_gpus, store_bytes, verbose, show_dashboard):
             yield
 
 
@@ -72,28 +106,35 @@ def cluster(
 
 @contextlib.contextmanager
 def own_ray(
-    num_cpus: int, num_gpus: int, object_store_bytes: int, verbose: bool = False
+    num_cpus: int,
+    num_gpus: int,
+    object_store_bytes: int,
+    verbose: bool = False,
+    show_dashboard: Callable[[Dashboard], None] | None = None,
 ) -> Iterator[None]:
     """Start a Ray on this machine that only this user's processes with its token reach."""
-    with _token(), _resolving_to_loopback():
+    with _token() as token, _resolving_to_loopback():
         try:
-            ray.init(
+            started = ray.init(
                 address="local",
                 job_config=_OurPath(),
                 num_cpus=num_cpus,
                 num_gpus=num_gpus,
-                include_dashboard=False,
+                include_dashboard=show_dashboard is not None,
+                dashboard_host="127.0.0.1",
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
                 object_store_memory=object_store_bytes,
             )
+            if show_dashboard is not None:
+                show_dashboard(Dashboard(f"http://{started.dashboard_url}", token))
             yield
         finally:
             _shut_down()
 
 
 @contextlib.contextmanager
-def _token() -> Iterator[None]:
+def _token() -> Iterator[Path]:
     """Give the Ray that is started here a token of its own.
 
     Ray 2.60 asks for one by itself, but keeps it for ever in the home directory, where other
@@ -108,7 +149,7 @@ def _token() -> Iterator[None]:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
         _read_authentication_again()
         try:
-            yield
+            yield path
         finally:
             for name in names:
                 os.environ.pop(name, None)

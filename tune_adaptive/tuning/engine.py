@@ -77,6 +77,13 @@ class _Interrupt(tune.Callback):
         return {}
 
 
+class _Silent(tune.ProgressReporter):
+    """Reports nothing; Tune's own would clear what a notebook's cell shows."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+
 @contextlib.contextmanager
 def quiet(verbose: bool) -> Iterator[None]:
     """Keep Ray and Optuna from logging anything but errors, unless ``verbose``.
@@ -126,6 +133,12 @@ def execute(
         name: (ray.put(data.train), ray.put(data.validation), ray.put(data.test))
         for name, data in datasets.items()
     }
+    shares = {task.name: (task.cpus_per_trial, task.gpus_per_trial) for task in plan.tasks}
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        cpus, gpus = shares[config["run"]["task"]]
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}])
+
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
@@ -137,10 +150,9 @@ def execute(
             checkpoints=checkpoints.root,
             keep_every_s=plan.keep_every_s,
             hang_after_s=plan.hang_after_s,
-            num_threads=max(1, int(plan.cpus_per_trial)),
-            gpu_fraction=plan.gpus_per_trial,
+            shares=shares,
         ),
-        {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
+        resources,
     )
     driver = _Driver(jobs, checkpoints, record, recording)
     interrupt = _Interrupt(driver, checkpoints)
@@ -150,7 +162,7 @@ def execute(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=_Suggest(driver),
-                scheduler=_Decide(driver, plan.slots),
+                scheduler=_Decide(driver, plan.slots if plan.is_shared_alike else 0),
                 num_samples=-1,
                 max_concurrent_trials=plan.slots,
                 reuse_actors=True,
@@ -162,6 +174,7 @@ def execute(
                 storage_path=storage,
                 verbose=0,
                 callbacks=[interrupt],
+                progress_reporter=_Silent(),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -278,6 +291,11 @@ class _Decide(FIFOScheduler):
 
     Where no trial waits, as at the end of a stage, Tune would end all idle workers but one, and
     the next stage would wait for new ones to start.
+
+    Args:
+        driver: Hears them.
+        slots: How many workers are kept; 0 where those of one task are of no use to another, and
+            hold what its own need.
     """
 
     def __init__(self, driver: _Driver, slots: int) -> None:
@@ -287,7 +305,7 @@ class _Decide(FIFOScheduler):
         self._kept: Any = None  # the resources of the workers that are kept
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if self._kept is None:
+        if self._slots and self._kept is None:
             self._kept = trial.placement_group_factory
             tune_controller._actor_cache.increase_max(self._kept, by=self._slots)
 

@@ -18,7 +18,13 @@ from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
-from tune_adaptive.tuning.care import Interrupted, StoreKeeper, Watchdog, keep_freed_memory
+from tune_adaptive.tuning.care import (
+    Interrupted,
+    StopSign,
+    StoreKeeper,
+    Watchdog,
+    keep_freed_memory,
+)
 
 LASTING = (FileNotFoundError, NotADirectoryError, PermissionError)
 
@@ -42,8 +48,7 @@ class Worker(tune.Trainable):
         checkpoints: str,
         keep_every_s: float,
         hang_after_s: float,
-        num_threads: int,
-        gpu_fraction: float,
+        shares: Mapping[str, tuple[float, float]],
     ) -> None:
         """Prepare the process once.
 
@@ -57,10 +62,11 @@ class Worker(tune.Trainable):
             checkpoints: Where runs keep their state.
             keep_every_s: Seconds between two checkpoints of a run.
             hang_after_s: Seconds after which an epoch that has not ended is taken to hang.
-            num_threads: CPU threads torch may use.
-            gpu_fraction: Share of the GPU this process may fill; 0 trains on the CPU.
+            shares: By the task's name, the CPUs that are this process's and the share of a GPU;
+                all runs it takes have the same.
         """
-        torch.set_num_threads(num_threads)
+        cpus, gpu_fraction = shares[config["run"]["task"]]
+        torch.set_num_threads(max(1, int(cpus)))
         keep_freed_memory()
         self._device = claim_device(gpu_fraction)
         self._tasks, self._descriptions, self._splits = tasks, descriptions, splits
@@ -68,6 +74,7 @@ class Worker(tune.Trainable):
         self._materials: dict[str, Material] = {}
         self._store = CheckpointStore(checkpoints)
         self._keep_every_s = keep_every_s
+        self._stop_sign = StopSign(self._store)
         self._watchdog = Watchdog(self._store, hang_after_s)
         self.reset_config(config)
 
@@ -119,7 +126,7 @@ class Worker(tune.Trainable):
             open_test,
             record=self._heard.extend,
             heard=self._recording or self._replay,
-            keeper=StoreKeeper(self._store, self._keep_every_s),
+            keeper=StoreKeeper(self._store, self._keep_every_s, self._stop_sign),
             kept=self._store.read(run),
         )
 

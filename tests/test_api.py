@@ -1,0 +1,151 @@
+"""The Python functions do what the command line does."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import tune_adaptive
+from tests.conftest import run_search
+from tune_adaptive import Experiment
+from tune_adaptive.errors import InputError
+from tune_adaptive.request import OPTIONS, PRESETS, Request, request_of
+
+SMALL = {
+    "epochs": 1,
+    "budget": 1,
+    "final_seeds": 1,
+    "train_size": 640,
+    "schedule": ["adaptive", "step"],
+    "signals": "steady",
+    "precision": "fp32",
+}
+
+
+def test_an_experiment_tells_what_its_report_does(finished: Path, tmp_path: Path) -> None:
+    experiment = Experiment(finished)
+    document = json.loads((finished / "verdict.json").read_text())
+    task = "fashion_mnist_mini/cnn"
+    assert experiment.verdict().sentence == document["tasks"][task]["sentence"]
+    assert experiment.verdict(task) == experiment.verdict()
+    assert experiment.report() == finished / "report.html"
+    for name, table in (("trials", experiment.trials()), ("epochs", experiment.epochs())):
+        table.to_parquet(tmp_path / name, index=False)
+        written = pd.read_parquet(finished / f"{name}.parquet")
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / name), written)
+    assert set(experiment.runs()["stage"]) == {"select", "final", "ablation", "contention"}
+
+
+def test_its_best_schedule_is_built_in_one_line(finished: Path) -> None:
+    best = Experiment(finished).best()
+    model = torch.nn.Linear(2, 2)
+    optimizer = best.optimizer(model.parameters())
+    schedule = best.build(optimizer, total_steps=10)
+    assert schedule.optimizer is optimizer
+    with pytest.raises(InputError, match="did you mean 'exponential'"):
+        Experiment(finished).best("exponentail")
+    with pytest.raises(InputError, match="one of fashion_mnist_mini/cnn"):
+        Experiment(finished).best(task="mnist/cnn")
+
+
+def test_a_notebook_shows_verdict_and_figures(finished: Path) -> None:
+    shown = Experiment(finished)._repr_html_()
+    assert Experiment(finished).verdict().sentence.partition("'")[0][:40] in shown
+    assert shown.count("<svg") > 5
+
+
+def test_what_is_no_experiment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not an experiment"):
+        Experiment(tmp_path)
+
+
+def test_options_are_those_of_the_command_line() -> None:
+    from tune_adaptive.search import main
+
+    typed = set(main.__annotations__) - {"context", "return"}
+    ours = {"plan", "resume", "dashboard", "track", "quiet", "as_json", "verbose"}
+    assert typed - ours == set(OPTIONS) - {"command"}
+
+
+def test_what_is_not_given_is_the_presets() -> None:
+    for name, preset in PRESETS.items():
+        made = request_of({"preset": name, "task": []})
+        assert (made.tasks, made.schedules) == (preset.tasks, preset.schedules)
+        assert (made.budget, made.time_budget_s) == (preset.budget, preset.time_budget_s)
+    defaults = Request(tasks=(), schedules=(), space_dir=Path())
+    made = request_of({})
+    for name in ("keep_every_s", "max_retries", "precision", "signals", "seed", "results_dir"):
+        assert getattr(made, name) == getattr(defaults, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"time_budget": "2h"}, {"time_budget_s": 7200.0}),
+        ({"time_budget": 90}, {"time_budget_s": 90.0}),
+        ({"task": "mnist/cnn"}, {"tasks": ("mnist/cnn",)}),
+        ({"gpus_per_trial": 0.25}, {"gpus_per_trial": 0.25, "gpus_of_tasks": {}}),
+        ({"gpus_per_trial": "auto"}, {"gpus_per_trial": "auto"}),
+        ({"gpus_per_trial": {"a/b": 0.5}}, {"gpus_of_tasks": {"a/b": 0.5}}),
+        ({"gpus_per_trial": ["auto", "a/b=1"]}, {"gpus_of_tasks": {"a/b": 1.0}}),
+        ({"ablations": False, "preset": "night"}, {"ablations": False}),
+        ({"preset": "night", "epochs": 3}, {"time_budget_s": None, "num_epochs": 3}),
+        ({"results_dir": "x"}, {"results_dir": Path("x")}),
+        ({"seed": 0}, {"seed": 0}),
+    ],
+)
+def test_options_may_be_values_or_what_is_typed(
+    options: dict[str, object], expected: dict[str, object]
+) -> None:
+    made = request_of(options)
+    assert {name: getattr(made, name) for name in expected} == expected
+
+
+def test_an_option_that_there_is_not_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown option 'epoch'; did you mean 'epochs'"):
+        tune_adaptive.search(epoch=3)
+
+
+@pytest.mark.slow
+def test_a_search_from_python(cluster: None, tmp_path: Path) -> None:
+    experiment = tune_adaptive.search(results_dir=tmp_path, name="first", quiet=True, **SMALL)
+    assert experiment.folder == tmp_path / "first"
+    assert experiment.report().is_file()
+    assert len(experiment.trials()) == 2
+    command = experiment.analysis.plan.command
+    assert command.startswith("tune_adaptive.search(schedule=['adaptive', 'step'], results_dir=")
+    with pytest.raises(InputError, match="there is nothing to resume"):
+        tune_adaptive.resume(experiment.folder)
+
+
+@pytest.mark.slow
+def test_quiet_says_the_answer_and_json_nothing_else(
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [
+        *("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--train-size", "640"),
+        *("--schedule", "adaptive", "--schedule", "step", "--results-dir", str(tmp_path)),
+    ]
+    assert run_search("--name", "quiet", "--quiet", *options) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "completed" not in told.out
+    assert "report.html" in told.out
+    assert run_search("--name", "json", "--json", *options) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert json.loads(told.out)["experiment"] == "json"
+
+
+def test_a_plan_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_search("--plan", "--json", "--epochs", "1", "--train-size", "640") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["tasks"][0]["num_epochs"] == 1
+
+
+def test_the_module_is_the_function() -> None:
+    assert tune_adaptive.search is sys.modules["tune_adaptive.search"]
+    assert callable(tune_adaptive.search)

@@ -1,0 +1,271 @@
+"""What the command line does, as functions of Python; ``tune_adaptive.search`` is :func:`search`.
+
+import tune_adaptive
+
+experiment = tune_adaptive.search(schedule=["adaptive", "step"], epochs=4)
+experiment.verdict().sentence
+schedule = experiment.best("adaptive").build(optimizer, total_steps=1000)
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tune_adaptive.best import BestSchedule, load_schedule
+from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.ledger import Event
+from tune_adaptive.notebook import NotebookProgress
+from tune_adaptive.planning import Prepared, prepare
+from tune_adaptive.progress import Progress
+from tune_adaptive.protocol import run
+from tune_adaptive.request import request_of
+from tune_adaptive.resuming import reopened
+from tune_adaptive.trackers import Tracking, check_trackers
+from tune_adaptive.tuning.cluster import Dashboard
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tune_adaptive.analysis.estimates import Analysis
+    from tune_adaptive.analysis.stats import Verdict
+
+Shown = AbstractContextManager[Callable[[Event], None]]
+"""A view of a running experiment: called with every event."""
+
+
+def search(
+    task: str | Sequence[str] = (),
+    schedule: str | Sequence[str] = (),
+    *,
+    quiet: bool = False,
+    track: str | Sequence[str] = (),
+    dashboard: bool = False,
+    **options: Any,
+) -> Experiment:
+    """Search, compare on fresh seeds, report and export; return the finished experiment.
+
+    It shows its progress in a terminal or a notebook. Ctrl-C interrupts it; then
+    :func:`resume` goes on.
+
+    Args:
+        task: ``dataset/model`` or ``module:task``, one or several; the embedded one.
+        schedule: Schedules, or ``"all"``; ``adaptive``, ``step`` and ``exponential``.
+        quiet: Show nothing.
+        track: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``, one or several.
+        dashboard: Start Ray's dashboard on loopback, and print its address.
+        **options: Any other option of ``python -m tune_adaptive.search``, by its name with
+            underscores: ``epochs=6``, ``budget=8``, ``final_seeds=8``, ``name="first"``,
+            ``time_budget="2h"``, ``gpus_per_trial=0.25``, ``gpus_per_trial={"imdb/bert": 1}``.
+
+    Raises:
+        InputError: Something asked for cannot be.
+        EnvironmentFault: The machine lacks something asked for.
+        NoSuccessfulTrial: No trial trained to its end.
+        KeyboardInterrupt: It was interrupted.
+    """
+    check_watchers(track, dashboard)
+    typed = {"task": task, "schedule": schedule} | options
+    command = ", ".join(f"{name}={value!r}" for name, value in typed.items() if value != ())
+    prepared = prepare(request_of(typed | {"command": f"tune_adaptive.search({command})"}))
+    return carry_out(prepared, shown(prepared, quiet), _texts(track), _say if dashboard else None)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    quiet: bool = False,
+    track: str | Sequence[str] = (),
+    dashboard: bool = False,
+    **options: Any,
+) -> Experiment:
+    """Go on with an interrupted experiment.
+
+    Args:
+        folder: The experiment's.
+        quiet: See :func:`search`.
+        track: See :func:`search`.
+        dashboard: See :func:`search`.
+        **options: ``asked`` (tasks of your own), ``data_dir``, ``model_path``, ``address``,
+            ``storage_path``: see :func:`tune_adaptive.resuming.reopened`.
+
+    Raises:
+        InputError: It cannot be resumed.
+        EnvironmentFault: Not here.
+    """
+    check_watchers(track, dashboard)
+    with reopened(Path(folder), **options) as prepared:
+        view = shown(prepared, quiet)
+        return carry_out(prepared, view, _texts(track), _say if dashboard else None)
+
+
+def check_watchers(track: str | Sequence[str], dashboard: bool) -> None:
+    """Check that what is asked to watch can, before anything is started.
+
+    Raises:
+        InputError: There is no such tracker.
+        EnvironmentFault: A package is not installed.
+    """
+    check_trackers(_texts(track))
+    if dashboard:
+        Dashboard.check()
+
+
+def shown(prepared: Prepared, quiet: bool, console: Console | None = None) -> Shown:
+    """Return the view of an experiment that suits where this runs."""
+    past = prepared.past or ()
+    console = Console() if console is None else console
+    if quiet:
+        return nullcontext(lambda event: None)
+    if console.is_jupyter:
+        return NotebookProgress(prepared.plan, past)
+    return Progress(prepared.plan, console, past)
+
+
+def carry_out(
+    prepared: Prepared,
+    view: Shown,
+    track: Sequence[str] = (),
+    show_dashboard: Callable[[Dashboard], None] | None = None,
+    verbose: bool = False,
+) -> Experiment:
+    """Run an experiment to its end, and write all that is made of it.
+
+    Args:
+        prepared: What ``planning.prepare`` returned or ``resuming.reopened`` gave.
+        view: Hears every event.
+        track: Trackers.
+        show_dashboard: Is told where Ray's dashboard is; None starts none.
+        verbose: Let Ray speak.
+
+    Raises:
+        Exception: What :func:`tune_adaptive.protocol.run` raises.
+    """
+    tracking = Tracking(track, prepared.plan, prepared.folder, prepared.past or ())
+    with view as show, tracking:
+
+        def watch(event: Event) -> None:
+            show(event)
+            tracking(event)
+
+        run(prepared, watch, verbose, show_dashboard)
+    experiment = Experiment(prepared.folder)
+    experiment.write()
+    return experiment
+
+
+def _say(dashboard: Dashboard) -> None:
+    print(dashboard, file=sys.stderr)
+
+
+def _texts(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+class Experiment:
+    """An experiment's folder, read.
+
+    Args:
+        folder: ``results/NAME``.
+
+    Raises:
+        InputError: It holds no experiment.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.written: list[Path] = []
+        """What this object wrote last."""
+        self.analysis  # noqa: B018  (a folder that holds none is told now)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """All estimates, intervals and audits."""
+        from tune_adaptive.analysis.estimates import Analysis  # slow to import
+
+        return Analysis(self.folder)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of its tasks."""
+        return [task.name for task in self.analysis.plan.tasks]
+
+    def write(self) -> list[Path]:
+        """Write report, tables and exports again; return their paths."""
+        from tune_adaptive.export import export
+        from tune_adaptive.report import write_report
+
+        exported = export(self.analysis)
+        self.written = [*write_report(self.analysis), *exported]
+        return self.written
+
+    def report(self) -> Path:
+        """Return the path of ``report.html``, written if it is not there."""
+        path = self.folder / "report.html"
+        if not path.exists():
+            self.write()
+        return path
+
+    def best(self, schedule: str = "adaptive", task: str | None = None) -> BestSchedule:
+        """Return a schedule's best configuration on a task, ready to be built.
+
+        Args:
+            schedule: Its name.
+            task: Of several tasks, which.
+
+        Raises:
+            InputError: Nothing was selected of it.
+        """
+        path = self.folder / "best" / self._task(task).replace("/", "-") / f"{schedule}.toml"
+        if not path.exists():
+            known = sorted(path.stem for path in path.parent.glob("*.toml"))
+            raise InputError(f"nothing was selected of {schedule!r}{did_you_mean(schedule, known)}")
+        return load_schedule(path)
+
+    def verdict(self, task: str | None = None) -> Verdict:
+        """Return what can be said of adaptive on a task; its ``sentence`` says it in words."""
+        return self.analysis.verdicts[self._task(task)]
+
+    def trials(self) -> pd.DataFrame:
+        """Return a row for each trial of the search."""
+        return self._table("trials")
+
+    def runs(self) -> pd.DataFrame:
+        """Return a row for each run after the search."""
+        return self._table("runs")
+
+    def epochs(self) -> pd.DataFrame:
+        """Return a row for each epoch of each run."""
+        return self._table("epochs")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        from tune_adaptive.analysis.tables import tables
+
+        return tables(self.analysis.history)[name].reset_index(drop=True)
+
+    def _task(self, task: str | None) -> str:
+        if task is None and len(self.tasks) == 1:
+            return self.tasks[0]
+        if task not in self.tasks:
+            raise InputError(f"task {task!r}: one of {', '.join(self.tasks)}")
+        return task
+
+    def __repr__(self) -> str:
+        return f"Experiment({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the verdicts and the figures where a notebook shows an experiment."""
+        from tune_adaptive.report.figures import draw_figures
+
+        said = "".join(
+            f"<p>{html.escape(verdict.sentence)}</p>" for verdict in self.analysis.verdicts.values()
+        )
+        drawn = "".join(f"<figure>{figure.svg}</figure>" for figure in draw_figures(self.analysis))
+        return f"<h3>{html.escape(self.analysis.plan.name)}</h3>{said}{drawn}"

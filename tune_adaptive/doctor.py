@@ -1,0 +1,314 @@
+"""What this machine has for a search, and what is in its way: ``python -m tune_adaptive.doctor``.
+
+Every check looks at one thing, says what it found, and, where that is a problem, what would
+mend it. Nothing is changed.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import psutil
+import pynvml
+import torch
+import typer
+from packaging.requirements import Requirement
+
+from tune_adaptive.capacity import cpus_here, gpus_here
+from tune_adaptive.cli import printable, run_command
+from tune_adaptive.signals.gpus import Gpus, bare
+from tune_adaptive.signals.mps import mps_pipe_directory
+
+HUB_TIMEOUT_S = 3.0
+MIN_SHARED_BYTES = 512 * 2**20
+MIN_FREE_BYTES = 5 * 2**30
+MIN_MEMORY_BYTES = 4 * 2**30
+CGROUP = Path("/sys/fs/cgroup")
+DEV_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        what: It looked at.
+        found: It saw.
+        problem: What is in the way of a search, if anything.
+        remedy: What would mend it.
+    """
+
+    what: str
+    found: str
+    problem: str = ""
+    remedy: str = ""
+
+
+def versions() -> Iterator[Finding]:
+    """Every package that is required, against what is installed."""
+    for text in importlib.metadata.requires("tune-adaptive") or ():
+        required = Requirement(text)
+        if required.marker is not None and not required.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(required.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(required.name, "not installed", "is required", f"pip install '{text}'")
+            continue
+        fits = required.specifier.contains(version, prereleases=True)
+        problem = "" if fits else f"must be {required.specifier}"
+        if problem or required.name in ("torch", "ray", "optuna"):
+            yield Finding(required.name, version, problem, f"pip install '{text}'" * (not fits))
+
+
+def extras() -> Iterator[Finding]:
+    """What is optional, by the module that shows it."""
+    modules = {
+        "dashboard": "opentelemetry.exporter.prometheus",
+        "mlflow": "mlflow",
+        "wandb": "wandb",
+        "rivals": "schedulefree",
+    }
+    there = {extra: _is_there(module) for extra, module in modules.items()}
+    have = [extra for extra, is_there in there.items() if is_there]
+    lack = [extra for extra, is_there in there.items() if not is_there]
+    hint = f"; pip install 'tune-adaptive[{','.join(lack)}]' adds the rest" if lack else ""
+    yield Finding("extras", f"{', '.join(have) or 'none'}{hint}")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+def gpus() -> Iterator[Finding]:
+    """What torch, NVML and the environment say of GPUs, and where they disagree."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    by_torch = gpus_here()
+    names = [torch.cuda.get_device_name(index) for index in range(by_torch)]
+    built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        by_nvml = Gpus().read()
+    faults = [str(each.message) for each in told]
+    seen = f"torch sees {by_torch} ({', '.join(names)})" if names else "torch sees none"
+    found = f"{seen}, NVML {len(by_nvml)}; {built}"
+    if visible is not None:
+        found += f"; CUDA_VISIBLE_DEVICES={visible!r}"
+    problem, remedy = "", ""
+    if faults:
+        problem, remedy = faults[0], "reboot, or reload the driver: its parts are of two versions"
+    elif by_nvml and not by_torch and visible is None:
+        problem = "there are GPUs that torch does not see"
+        remedy = "install a torch build whose CUDA the driver knows (https://pytorch.org)"
+    elif by_nvml and not by_torch:
+        problem = "CUDA_VISIBLE_DEVICES hides all of them"
+        remedy = "unset it, or name those to use"
+    yield Finding("GPUs", found, problem, remedy)
+    if by_torch:
+        split = [uuid for uuid, reading in by_nvml.items() if reading.util is None]
+        own = [bare(str(torch.cuda.get_device_properties(i).uuid)) for i in range(by_torch)]
+        yield Finding(
+            "MIG",
+            f"{len(split)} instances: they tell no utilisation" if set(split) & set(own) else "off",
+        )
+        pipes = mps_pipe_directory()
+        yield Finding(
+            "MPS",
+            f"at {pipes}"
+            if pipes
+            else "off: trials take turns on a GPU; `nvidia-cuda-mps-control -d` starts it",
+        )
+
+
+def driver() -> Iterator[Finding]:
+    """The NVIDIA driver's version."""
+    try:
+        pynvml.nvmlInit()
+        yield Finding("NVIDIA driver", str(pynvml.nvmlSystemGetDriverVersion()))
+    except pynvml.NVMLError as error:
+        yield Finding("NVIDIA driver", f"none ({error})")
+
+
+def cpus() -> Iterator[Finding]:
+    """Cores this process may use, and what they can do."""
+    here, there = cpus_here(), os.cpu_count() or 1
+    capabilities = torch.cpu.get_capabilities()
+    names = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
+    can = [name for name in names if capabilities.get(name)]
+    bf16 = {"avx512_bf16", "amx_bf16"} & set(can)
+    found = f"{here} of {there} cores, {platform.machine()}, {', '.join(can) or 'no vectors'}"
+    found += "; bf16 is tried" if bf16 else "; no bf16, so fp32"
+    allowed = _cgroup("cpu.max").split()
+    problem = remedy = ""
+    if len(allowed) == 2 and allowed[0] != "max" and int(allowed[0]) < 0.9 * here * int(allowed[1]):
+        share = int(allowed[0]) / int(allowed[1])
+        problem = f"the container may use {share:g} of them, and a slot would be planned for each"
+        remedy = f"--max-concurrent {max(1, int(share))}"
+    yield Finding("CPUs", found, problem, remedy)
+
+
+def memory() -> Iterator[Finding]:
+    """Memory of the machine, or of the container it is cut to."""
+    told = psutil.virtual_memory()
+    limit = _cgroup("memory.max").strip()
+    total = min(told.total, int(limit)) if limit.isdigit() else told.total
+    problem = remedy = ""
+    if told.available < MIN_MEMORY_BYTES:
+        problem = "each worker takes about 1 GiB, and so does Ray: some may be killed"
+        remedy = "--max-concurrent 1, or end what else runs"
+    yield Finding("memory", f"{_gib(told.available)} free of {_gib(total)}", problem, remedy)
+
+
+def shared_memory() -> Iterator[Finding]:
+    """Where Ray's object store lies, which holds the data for all workers."""
+    if not DEV_SHM.is_dir():
+        yield Finding("shared memory", "no /dev/shm here: Ray's object store is in a file")
+        return
+    free = shutil.disk_usage(DEV_SHM).free
+    problem = remedy = ""
+    if free < MIN_SHARED_BYTES:
+        problem = "Ray's object store holds the data of all tasks, and would lie on the disk"
+        remedy = "docker run --shm-size=2g, or --ipc=host"
+    yield Finding("shared memory", f"{_gib(free)} free in {DEV_SHM}", problem, remedy)
+
+
+def disk() -> Iterator[Finding]:
+    """Room, and the right to write, where results and caches go."""
+    places = {
+        "results": Path("results"),
+        "prepared data": platformdirs.user_cache_path("tune_adaptive"),
+    }
+    for name, wanted in places.items():
+        folder = wanted.absolute()
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        problem = remedy = ""
+        if not os.access(folder, os.W_OK | os.X_OK):
+            problem, remedy = f"{folder} cannot be written", "--results-dir, or XDG_CACHE_HOME"
+        elif free < MIN_FREE_BYTES:
+            problem, remedy = "there is little room", "free some, or use another disk"
+        yield Finding(name, f"{wanted}: {_gib(free)} free", problem, remedy)
+
+
+def hub() -> Iterator[Finding]:
+    """Whether the Hugging Face hub answers, and what its cache holds."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    cached = sorted(path.name for path in cache.glob("*--*")) if cache.is_dir() else []
+    held = f"its cache {cache} holds {len(cached)} repositories"
+    if constants.HF_HUB_OFFLINE:
+        yield Finding("hub", f"HF_HUB_OFFLINE is set; {held}")
+        return
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S):
+            yield Finding("hub", f"{constants.ENDPOINT} answers; {held}")
+    except (OSError, ValueError) as error:
+        yield Finding(
+            "hub",
+            f"{constants.ENDPOINT} does not answer ({error}); {held}",
+            "data sets and encoders that are not embedded cannot be fetched",
+            "--data-dir and --model-path, filled by tune_adaptive.prefetch elsewhere; a proxy by "
+            "HTTPS_PROXY, a mirror by HF_ENDPOINT",
+        )
+
+
+def surroundings() -> Iterator[Finding]:
+    """Variables that change what Ray does."""
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        yield Finding("RAY_ADDRESS", f"{address}: joined with --address auto only")
+
+
+def own_ray_starts() -> Iterator[Finding]:
+    """Whether a Ray of our own starts here and a worker of it can import torch."""
+    from tune_adaptive.tuning.cluster import on_a_worker, own_ray
+
+    try:
+        with own_ray(1, 0, 128 * 2**20):
+            device = on_a_worker(_torch_there, 1, 0)
+    except Exception as error:
+        yield Finding("Ray", "does not start", str(error), "see the session's logs below /tmp/ray")
+        return
+    yield Finding("Ray", f"starts, and a worker has torch {device}")
+
+
+def _torch_there() -> str:
+    return str(torch.__version__)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    versions,
+    extras,
+    driver,
+    gpus,
+    cpus,
+    memory,
+    shared_memory,
+    disk,
+    hub,
+    surroundings,
+)
+
+
+def examine(start_ray: bool = False) -> list[Finding]:
+    """Run every check; one that fails is a finding, too."""
+    findings: list[Finding] = []
+    for check in (*CHECKS, own_ray_starts) if start_ray else CHECKS:
+        try:
+            findings += check()
+        except Exception as error:
+            findings.append(Finding(check.__name__, "cannot be told", repr(error), "report this"))
+    return findings
+
+
+def _cgroup(name: str) -> str:
+    try:
+        return (CGROUP / name).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def main(
+    start_ray: Annotated[
+        bool, typer.Option("--start-ray", help="Start a Ray, too; seconds.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what this machine has for a search, and name each problem with its remedy."""
+    findings = examine(start_ray)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            mark = "PROBLEM" if finding.problem else "ok"
+            typer.echo(printable(f"{mark:<8}{finding.what:<{width}}  {finding.found}"))
+            if finding.problem:
+                typer.echo(printable(f"{'':<8}{'':<{width}}  problem: {finding.problem}"))
+                typer.echo(printable(f"{'':<8}{'':<{width}}  remedy: {finding.remedy}"))
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(3)
+
+
+if __name__ == "__main__":
+    run_command(main)
