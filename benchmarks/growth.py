@@ -31,6 +31,7 @@ import optuna
 import typer
 from rich.console import Console
 
+from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.ledger import Event, Ledger
 from tune_adaptive.plan import Plan
 from tune_adaptive.planning import WITNESS_SHARE, prepare
@@ -119,7 +120,7 @@ def make_plan(num_trials: int, num_arms: int) -> Plan:
     plan = prepare(request).plan
     budget = max(1.0, num_trials / num_arms / TRIALS_PER_FULL_RUN)
     tasks = [
-        replace(plan.tasks[0], name=f"simulated-{index}/cnn")
+        replace(plan.tasks[0], name=f"simulated-{index}/cnn", slots=SLOTS)
         for index in range(num_arms // len(schedules))
     ]
     return replace(
@@ -127,7 +128,6 @@ def make_plan(num_trials: int, num_arms: int) -> Plan:
         tasks=tuple(tasks),
         budget=budget,
         num_witnesses=max(0, min(round(WITNESS_SHARE * budget), math.floor(budget) - 1)),
-        slots=SLOTS,
     )
 
 
@@ -221,17 +221,19 @@ def through_tune(num_runs: int) -> tuple[float, float]:
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     engine.Worker = Stub  # type: ignore[misc, assignment]
-    plan = replace(make_plan(2, 2), slots=2)
+    plan = make_plan(2, 2)
+    plan = replace(plan, tasks=(replace(plan.tasks[0], slots=2),))
     runs = [
         RunSpec(f"run-{index}", "search", plan.tasks[0].name, Configuration("step"), index, 3)
         for index in range(num_runs)
     ]
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        with engine.quiet(verbose=False):
-            engine.execute(FixedRuns(runs[:2]), plan, {}, {})  # warm
+        with engine.quiet(verbose=False), tempfile.TemporaryDirectory() as folder:
+            store = CheckpointStore(folder)
+            engine.execute(FixedRuns(runs[:2]), plan, {}, {}, store)  # warm
             cpu, wall = time.process_time(), time.perf_counter()
-            engine.execute(FixedRuns(runs), plan, {}, {})
+            engine.execute(FixedRuns(runs), plan, {}, {}, store)
             return time.process_time() - cpu, time.perf_counter() - wall
     finally:
         ray.shutdown()

@@ -6,7 +6,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
-from usual import Data, Training, metrics_of, read_work, write_done
+from usual import Data, Training, read_work, write_done
 
 
 class Trial(tune.Trainable):
@@ -51,10 +51,10 @@ def main() -> None:
             storage_path=work["folder"],
             verbose=0,
             stop={"training_iteration": work["num_epochs"]},
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # there are none
         ),
     )
-    write_done(work, metrics_of(tuner.fit()))
+    grid = tuner.fit()
+    write_done(work, [result.metrics for result in grid])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
-from usual import Data, Training, metrics_of, read_work, write_done
+from usual import Data, Training, read_work, write_done
 
 
 def train(config: dict[str, float], work: dict) -> None:
@@ -14,7 +14,7 @@ def train(config: dict[str, float], work: dict) -> None:
         tune.report(training.epoch())
 
 
-def main(reuse_actors: bool = False) -> None:
+def main() -> None:
     """Search."""
     work = read_work()
     ray.init(address="local", num_cpus=work["slots"], include_dashboard=False)
@@ -31,11 +31,11 @@ def main(reuse_actors: bool = False) -> None:
             scheduler=ASHAScheduler(max_t=work["num_epochs"], grace_period=work["num_epochs"]),
             num_samples=len(work["trials"]),
             max_concurrent_trials=work["slots"],
-            reuse_actors=reuse_actors,
         ),
         run_config=tune.RunConfig(name="usual", storage_path=work["folder"], verbose=0),
     )
-    write_done(work, metrics_of(tuner.fit()))
+    grid = tuner.fit()
+    write_done(work, [result.metrics for result in grid])
 
 
 if __name__ == "__main__":

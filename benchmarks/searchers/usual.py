@@ -38,13 +38,6 @@ def write_done(work: Work, done: list[dict[str, float]]) -> None:
     Path(work["done"]).write_text(json.dumps(done), encoding="utf-8")
 
 
-def metrics_of(grid: Any) -> list[dict[str, float]]:
-    """Return each trial's last metrics; all must have trained to their end without an error."""
-    if grid.errors:
-        raise SystemExit(f"{len(grid.errors)} trials failed, the first: {grid.errors[0]}")
-    return [result.metrics for result in grid]
-
-
 class Images(Dataset[tuple[Tensor, int]]):
     """Images in memory, transformed one by one."""
 
