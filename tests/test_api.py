@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -102,6 +103,27 @@ def test_options_may_be_values_or_what_is_typed(
 ) -> None:
     made = request_of(options)
     assert {name: getattr(made, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": "four"}, "--epochs 'four': must be a whole number"),
+        ({"epochs": 2.5}, "--epochs 2.5: must be a whole number"),
+        ({"budget": "much"}, "--budget 'much': must be a number"),
+        ({"seed": None, "clip_norm": []}, None),
+        ({"seed": np.int64(3), "budget": np.float32(2)}, None),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(
+    options: dict[str, object], message: str | None
+) -> None:
+    if message is None:
+        made = request_of(options)
+        assert (type(made.seed), type(made.budget)) == (int, float)
+    else:
+        with pytest.raises(InputError, match=message):
+            request_of(options)
 
 
 def test_an_option_that_there_is_not_is_refused() -> None:

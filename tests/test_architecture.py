@@ -65,6 +65,8 @@ def test_only_tuning_imports_ray(path: Path) -> None:
         "trackers",
         "notebook",
         "monitor",
+        "guest",
+        "doctor",
         "spaces",
         "runs",
         "best",
@@ -198,6 +200,8 @@ def test_imports_run_one_way(room: str, later: set[str]) -> None:
         ("tune_adaptive", ("ray", "transformers", "datasets", "torch")),
         ("tune_adaptive.report", ("ray", "torch")),
         ("tune_adaptive.export", ("ray", "torch")),
+        ("tune_adaptive.status", ("ray", "torch")),
+        ("tune_adaptive.doctor", ("ray", "torch", "psutil", "pynvml")),
         ("tune_adaptive.schedules", ("ray", "transformers", "datasets")),
     ],
 )

@@ -69,8 +69,8 @@ class Gpus:
 def test_gpus_that_torch_does_not_see(
     monkeypatch: pytest.MonkeyPatch, visible: str | None, problem: str
 ) -> None:
-    monkeypatch.setattr(doctor, "Gpus", Gpus)
-    monkeypatch.setattr(doctor, "gpus_here", lambda: 0)
+    monkeypatch.setattr("tune_adaptive.signals.gpus.Gpus", Gpus)
+    monkeypatch.setattr("tune_adaptive.capacity.gpus_here", lambda: 0)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -83,13 +83,13 @@ def test_mig_and_mps_are_named(
 ) -> None:
     gpus = Gpus()
     gpus.util = util
-    monkeypatch.setattr(doctor, "Gpus", lambda: gpus)
-    monkeypatch.setattr(doctor, "gpus_here", lambda: 1)
+    monkeypatch.setattr("tune_adaptive.signals.gpus.Gpus", lambda: gpus)
+    monkeypatch.setattr("tune_adaptive.capacity.gpus_here", lambda: 1)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "H")
     monkeypatch.setattr(
         "torch.cuda.get_device_properties", lambda index: SimpleNamespace(uuid="GPU-a")
     )
-    monkeypatch.setattr(doctor, "mps_pipe_directory", lambda: Path("/x/mps"))
+    monkeypatch.setattr("tune_adaptive.signals.mps.mps_pipe_directory", lambda: Path("/x/mps"))
     assert mig in one(doctor.gpus, "MIG").found
     assert one(doctor.gpus, "MPS").found == "at /x/mps"
     assert one(doctor.gpus, "GPUs").problem == ""
@@ -102,7 +102,7 @@ def test_nvml_that_fails_is_no_machine_without_gpus(monkeypatch: pytest.MonkeyPa
         warnings.warn("NVML: nvmlInit failed (version mismatch)", RuntimeWarning, stacklevel=1)
         return Gpus()
 
-    monkeypatch.setattr(doctor, "Gpus", broken)
+    monkeypatch.setattr("tune_adaptive.signals.gpus.Gpus", broken)
     assert "version mismatch" in one(doctor.gpus, "GPUs").problem
 
 
@@ -112,11 +112,14 @@ def test_a_container_that_may_use_less_than_it_sees(
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
     monkeypatch.setattr(doctor, "CGROUP", tmp_path)
-    monkeypatch.setattr(doctor, "cpus_here", lambda: 8)
+    monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 8)
     found = one(doctor.cpus, "CPUs")
     assert "may use 1.5 of them" in found.problem
     assert found.remedy == "--max-concurrent 1"
-    assert "of 1.0 GiB" in one(doctor.memory, "memory").found
+    (tmp_path / "memory.current").write_text(f"{2**29}\n")
+    memory = one(doctor.memory, "memory")
+    assert memory.found == "0.5 GiB free of 1.0 GiB"
+    assert "some may be killed" in memory.problem
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert one(doctor.cpus, "CPUs").problem == ""
 
@@ -143,6 +146,17 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     found = one(doctor.hub, "hub")
     assert "cannot be fetched" in found.problem
     assert "--data-dir" in found.remedy
+    assert not found.stops, "the embedded task needs none"
+
+
+def test_a_package_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        if name == "torch":
+            raise OSError("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    [found] = doctor.imports()
+    assert found.problem == "libcudart.so.12: cannot open shared object file"
 
 
 @pytest.mark.parametrize(

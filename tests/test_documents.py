@@ -59,7 +59,10 @@ def test_every_schedule_has_its_space_and_every_space_its_schedule() -> None:
     assert spaces == set(SCHEDULES)
 
 
-COMMAND = r"(WANDB_MODE=|python |tune-adaptive |pip |pytest|prometheus |optuna-dashboard )"
+COMMAND = (
+    r"([A-Z_]+=|python |~/|tune-adaptive |pip |pytest|prometheus |optuna-dashboard |tensorboard |"
+    r"mlflow |ray |docker |kubectl |export )"
+)
 
 
 def commands() -> Iterator[str]:
@@ -67,9 +70,7 @@ def commands() -> Iterator[str]:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
         for line in re.findall(r"^    (\S.*)$", text, flags=re.M):
-            if re.match(
-                r"(WANDB_MODE=|python |tune-adaptive |pip |pytest|prometheus |optuna-)", line
-            ):
+            if re.match(COMMAND, line):
                 yield re.sub(r"\s+#.*", "", line).strip()
 
 
@@ -83,6 +84,12 @@ ELSEWHERE = {
     "python -m tune_adaptive.search --address": "tests/tuning/test_nodes.py, with a cluster",
     "python -m tune_adaptive.search --resume results/first --address": "tests/tuning/test_nodes.py",
     "python -m tune_adaptive.search --signals replay": "tests/test_search.py, with a recording",
+    "tensorboard ": "its reader in tests/test_trackers.py",
+    "mlflow ": "its client in tests/test_trackers.py",
+    **dict.fromkeys(
+        ("ray ", "docker ", "kubectl ", "export ", "~/"),
+        "nowhere: they need machines; tests/test_cluster_files.py checks their files and options",
+    ),
     "python -m tune_adaptive.prefetch": "tests/tasks/test_prepare.py, from files",
 }
 """Commands that another test runs, by how they begin."""

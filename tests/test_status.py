@@ -54,21 +54,39 @@ def test_one_that_is_being_written_is_read_as_far_as_it_is(
 
 def test_what_runs_and_what_failed_are_named(finished: Path, tmp_path: Path) -> None:
     rows = ledger.read(finished / "ledger.jsonl")
-    first_epoch = next(i for i, event in enumerate(rows) if isinstance(event, ledger.EpochDone))
-    folder = cut(finished, tmp_path / "cut", first_epoch + 1)
-    running = rows[first_epoch]
-    assert isinstance(running, ledger.EpochDone)
-    other = next(e.run for e in rows if isinstance(e, ledger.RunStarted))
+    started = [i for i, event in enumerate(rows) if isinstance(event, ledger.RunStarted)]
+    folder = cut(finished, tmp_path / "cut", started[1] + 1)
+    first, second = rows[started[0]], rows[started[1]]
+    assert isinstance(first, ledger.RunStarted)
+    assert isinstance(second, ledger.RunStarted)
     with ledger.Ledger(folder / "ledger.jsonl") as end:
-        failed = other.id if other.id != running.run_id else None
-        if failed:
-            end.append(ledger.RunEnded(failed, "failed", "Traceback\nValueError: \x1b[31mno", 5.0))
+        end.append(
+            ledger.RunEnded(first.run.id, "failed", "Traceback\nValueError: \x1b[31mno", 5.0)
+        )
     shown = Console(file=io.StringIO(), width=100)
     show(status(folder), shown, now=1e12)
     text = shown.file.getvalue()  # type: ignore[attr-defined]
-    assert f"at work: {running.run_id} epoch {running.result.epoch}/" in text
-    if failed:
-        assert f"failed: {failed}: ValueError: ?[31mno" in text
+    assert f"at work: {second.run.id} epoch 0/" in text
+    assert f"failed: {first.run.id}: ValueError: ?[31mno" in text
+
+
+def test_a_damaged_ledger_is_told_as_far_as_it_can_be_read(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut(finished, tmp_path / "cut", 10**9)
+    rows = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    for number in (1, 2):  # a stage's start, and a run's
+        rows[number] = b"{" + rows[number]
+    (folder / "ledger.jsonl").write_bytes(b"".join(rows))
+    told = status(folder)
+    assert len(told.damage) == 2
+    show(told, Console(file=io.StringIO()), now=1e12)
+    document(told, now=1e12)
+
+
+def test_what_was_interrupted_long_ago_is_not_slower_for_it(finished: Path, tmp_path: Path) -> None:
+    told = status(cut(finished, tmp_path / "cut", 20))
+    assert document(told, now=1e9) == document(told, now=1e12)
 
 
 @pytest.mark.parametrize("width", [20, 40, 69, 70, 200])

@@ -111,6 +111,7 @@ def test_nothing_runs_when_it_is_opened(finished: Path, tmp_path: Path, canary: 
         ("export", "."),
         ("export", f"best/{TASK}/step.toml"),
         ("verify", f"best/{TASK}/step.toml", "--seeds", "1"),
+        ("status", "."),
         ("search", "--resume", "."),  # it ran to its end
     ):
         done = told_of(folder, *arguments)

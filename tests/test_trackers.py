@@ -1,5 +1,6 @@
 """TensorBoard, MLflow and W&B hear what the ledger tells."""
 
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,45 @@ from tune_adaptive.trackers import Tracking, check_trackers
 def tell(finished: Path, asked: str, folder: Path, upto: int | None = None) -> list[ledger.Event]:
     """Let a tracker hear a finished experiment, as if it ran now."""
     events = ledger.read(finished / "ledger.jsonl")[:upto]
-    with Tracking([asked], Plan.read(finished / "plan.toml"), folder) as tracking:
+    with Tracking([asked], Plan.read(finished / "plan.toml"), folder / "small") as tracking:
         for event in events:
             tracking(event)
     return events
+
+
+def rewound(finished: Path) -> tuple[list[ledger.Event], list[ledger.Event], RunSpec]:
+    """What two sessions hear: a run of two epochs is interrupted, and goes on after its first."""
+    events = ledger.read(finished / "ledger.jsonl")
+    run = next(
+        event.run
+        for event in events
+        if isinstance(event, ledger.RunStarted) and event.run.stage == "select"
+    )
+    own = [e for e in events if getattr(e, "run_id", "") == run.id]
+    start = next(e for e in events if isinstance(e, ledger.RunStarted) and e.run == run)
+    first, second, end = own
+    assert isinstance(second, ledger.EpochDone)
+    later = second.result.ended_at + 10.0
+    again = replace(second.result, val_accuracy=0.125, ended_at=later)
+    return (
+        [start, first, second],
+        [
+            ledger.RunResumed(run.id, 1, 5.0),
+            ledger.EpochDone(run.id, again),
+            end,
+        ],
+        run,
+    )
+
+
+def tell_rewound(finished: Path, asked: str, folder: Path) -> RunSpec:
+    before, after, run = rewound(finished)
+    plan = Plan.read(finished / "plan.toml")
+    for past, events in ((None, before), (before, after)):
+        with Tracking([asked], plan, folder / "small", past) as tracking:
+            for event in events:
+                tracking(event)
+    return run
 
 
 def epochs_of(events: list[ledger.Event]) -> dict[str, list[EpochResult]]:
@@ -34,7 +70,7 @@ def test_tensorboard_reads_every_curve_of_every_run(finished: Path, tmp_path: Pa
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     epochs = epochs_of(tell(finished, "tensorboard", tmp_path))
-    folders = {path.name: path for path in (tmp_path / "tensorboard").iterdir()}
+    folders = {path.name: path for path in (tmp_path / "small" / "tensorboard").iterdir()}
     assert set(folders) == set(epochs)
     for run_id in list(epochs)[:3] + list(epochs)[-3:]:
         read = EventAccumulator(str(folders[run_id]))
@@ -48,26 +84,37 @@ def test_tensorboard_reads_every_curve_of_every_run(finished: Path, tmp_path: Pa
         assert read.Scalars("examples_per_s")[0].value > 0
 
 
+def test_tensorboard_draws_no_epoch_that_was_void(finished: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tell_rewound(finished, f"tensorboard:{tmp_path / 'all'}", tmp_path)
+    read = EventAccumulator(str(tmp_path / "all" / "small" / run.id))
+    read.Reload()
+    points = {point.step: point.value for point in read.Scalars("validation/accuracy")}
+    assert sorted(points) == [1, 2]
+    assert points[2] == 0.125
+    assert len(read.Scalars("validation/accuracy")) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
 def test_mlflow_keeps_runs_in_a_file_and_finds_them_again(finished: Path, tmp_path: Path) -> None:
-    """An SQLite store; the first half of the events by one process, all of them by the next."""
     from mlflow import MlflowClient
 
-    tell(finished, "mlflow", tmp_path, upto=30)
-    events = tell(finished, "mlflow", tmp_path)
-    epochs = epochs_of(events)
+    run = tell_rewound(finished, "mlflow", tmp_path)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    assert Counter(run.data.tags["run_id"] for run in runs) == Counter(list(epochs))
-    for run in runs:
-        last = epochs[run.data.tags["run_id"]][-1]
-        assert run.data.metrics["validation/accuracy"] == pytest.approx(last.val_accuracy)
-        assert run.info.status in ("FINISHED", "KILLED")
-        assert float(run.data.params["lr"]) > 0
-        assert run.data.tags["schedule"] in ("adaptive", "step", "exponential", "constant")
+    [made] = client.search_runs([experiment.experiment_id])
+    assert made.data.tags["run_id"] == run.id
+    assert made.data.tags["schedule"] == run.configuration.schedule
+    assert made.data.metrics["validation/accuracy"] == 0.125
+    assert float(made.data.params["lr"]) == run.configuration.recipe.lr
+    assert made.info.status == "FINISHED"
+    other = replace(Plan.read(finished / "plan.toml"), created="another day")
+    with Tracking(["mlflow"], other, tmp_path / "small") as tracking:
+        tracking(rewound(finished)[0][0])
+    assert len(client.search_runs([experiment.experiment_id])) == 2, "another of the same name"
 
 
 @pytest.mark.slow
@@ -78,9 +125,22 @@ def test_wandb_writes_runs_offline(
     events = tell(finished, "wandb:project", tmp_path, upto=30)
     begun = [e.run.id for e in events if isinstance(e, ledger.RunStarted)]
     kept = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(kept) == len(begun)
-    assert all(any(f"project-{run_id}" in path.name for path in kept) for run_id in begun)
+    assert len({path.name for path in kept}) == len(begun)
     assert all(path.stat().st_size > 0 for path in kept)
+    assert not (tmp_path / "small").exists(), "W&B makes links, and none may be in an experiment"
+    tell_rewound(finished, "wandb:project", tmp_path)
+
+
+@pytest.mark.slow
+def test_wandb_without_a_login_is_told_beforehand(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("wandb.login", lambda prompt: False)
+    with pytest.raises(EnvironmentFault, match="WANDB_MODE=offline"):
+        tell(finished, "wandb", tmp_path)
 
 
 class Heard:
@@ -88,6 +148,8 @@ class Heard:
 
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
         self.words: list[str] = []
+        if where == "gone":
+            raise ConnectionError("gone")
         self.fails_at = int(where or 10**9)
         HEARD.append(self)
 
@@ -96,11 +158,11 @@ class Heard:
             raise ConnectionError("gone")
         self.words.append(word)
 
-    def started(self, run: RunSpec) -> None:
-        self._hear(f"started {run.id}")
+    def started(self, run: RunSpec, num_epochs: int) -> None:
+        self._hear(f"started {run.id} {num_epochs}")
 
-    def epoch(self, run: RunSpec, result: EpochResult, curves: object) -> None:
-        self._hear(f"epoch {run.id} {result.epoch}")
+    def epoch(self, run: RunSpec, epoch: int, at: float, curves: object) -> None:
+        self._hear(f"epoch {run.id} {epoch}")
 
     def ended(self, run: RunSpec, status: Status) -> None:
         self._hear(f"ended {run.id} {status}")
@@ -141,8 +203,54 @@ def test_a_run_that_was_at_work_is_started_again(
     started = next(e for e in events if isinstance(e, ledger.RunStarted))
     plan = Plan.read(finished / "plan.toml")
     with Tracking(["heard"], plan, tmp_path, past=[started]) as tracking:
-        tracking(ledger.RunResumed(started.run.id, 0, 1.0))
-    assert heard[0].words == [f"started {started.run.id}", "close"]
+        tracking(ledger.RunResumed(started.run.id, 1, 1.0))
+    assert heard[0].words == [f"started {started.run.id} 1", "close"]
+
+
+def test_a_run_that_ended_by_what_was_written_before_is_known(
+    finished: Path, tmp_path: Path, heard: list[Heard]
+) -> None:
+    """Killed between a run's last epoch and its end, which the next session writes."""
+    events = ledger.read(finished / "ledger.jsonl")
+    started = next(e for e in events if isinstance(e, ledger.RunStarted))
+    plan, run_id = Plan.read(finished / "plan.toml"), started.run.id
+    with Tracking(["heard"], plan, tmp_path, past=[started]) as tracking:
+        tracking(ledger.RunEnded(run_id, "completed", "", 1.0))
+    assert heard[0].words == [f"started {run_id} 2", f"ended {run_id} completed", "close"]
+
+
+def test_one_that_cannot_begin_is_told_before_a_search_and_left_out_after(
+    finished: Path, tmp_path: Path, heard: list[Heard], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan.read(finished / "plan.toml")
+    with pytest.raises(EnvironmentFault, match="--track heard: gone"):
+        tell(finished, "heard:gone", tmp_path)
+    with Tracking(["heard:gone", "other"], plan, tmp_path, past=[]) as tracking:
+        tracking(ledger.Closed(0, 1.0))
+    assert "heard is left out: gone" in capsys.readouterr().err
+    assert heard[0].words == ["close"]
+
+
+def test_a_slow_tracker_holds_nothing_up(
+    finished: Path, tmp_path: Path, heard: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(Heard, "started", lambda self, run, num_epochs: go_on.wait(60))
+    told = []
+    with Tracking(["heard"], Plan.read(finished / "plan.toml"), tmp_path) as tracking:
+        for event in ledger.read(finished / "ledger.jsonl"):
+            tracking(event)
+            told.append(event)
+        assert heard[0].words == [], "all was told while it had not heard the first word"
+        go_on.set()
+    assert told
+    assert heard[0].words[-1] == "close"
+
+
+def test_no_secret_is_written_down_with_the_command() -> None:
+    with pytest.raises(InputError, match="leave them to the environment") as told:
+        check_trackers(["mlflow:https://user:secret@host"])
+    assert "secret" not in str(told.value)
 
 
 def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(

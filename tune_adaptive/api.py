@@ -21,6 +21,7 @@ from rich.console import Console
 
 from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.guest import Guest
 from tune_adaptive.ledger import Event
 from tune_adaptive.notebook import NotebookProgress
 from tune_adaptive.planning import Prepared, prepare
@@ -48,6 +49,7 @@ def search(
     quiet: bool = False,
     track: str | Sequence[str] = (),
     dashboard: bool = False,
+    verbose: bool = False,
     **options: Any,
 ) -> Experiment:
     """Search, compare on fresh seeds, report and export; return the finished experiment.
@@ -61,6 +63,7 @@ def search(
         quiet: Show nothing.
         track: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``, one or several.
         dashboard: Start Ray's dashboard on loopback, and print its address.
+        verbose: Let Ray speak.
         **options: Any other option of ``python -m tune_adaptive.search``, by its name with
             underscores: ``epochs=6``, ``budget=8``, ``final_seeds=8``, ``name="first"``,
             ``time_budget="2h"``, ``gpus_per_trial=0.25``, ``gpus_per_trial={"imdb/bert": 1}``.
@@ -71,11 +74,12 @@ def search(
         NoSuccessfulTrial: No trial trained to its end.
         KeyboardInterrupt: It was interrupted.
     """
-    check_watchers(track, dashboard)
+    check_watchers(track, dashboard and "address" not in options)
     typed = {"task": task, "schedule": schedule} | options
     command = ", ".join(f"{name}={value!r}" for name, value in typed.items() if value != ())
     prepared = prepare(request_of(typed | {"command": f"tune_adaptive.search({command})"}))
-    return carry_out(prepared, shown(prepared, quiet), _texts(track), _say if dashboard else None)
+    view = shown(prepared, quiet)
+    return carry_out(prepared, view, _texts(track), _say if dashboard else None, verbose)
 
 
 def resume(
@@ -100,7 +104,7 @@ def resume(
         InputError: It cannot be resumed.
         EnvironmentFault: Not here.
     """
-    check_watchers(track, dashboard)
+    check_watchers(track, dashboard and "address" not in options)
     with reopened(Path(folder), **options) as prepared:
         view = shown(prepared, quiet)
         return carry_out(prepared, view, _texts(track), _say if dashboard else None)
@@ -148,11 +152,12 @@ def carry_out(
     Raises:
         Exception: What :func:`tune_adaptive.protocol.run` raises.
     """
-    tracking = Tracking(track, prepared.plan, prepared.folder, prepared.past or ())
-    with view as show, tracking:
+    tracking = Tracking(track, prepared.plan, prepared.folder, prepared.past)
+    with tracking, view as show:
+        seen = Guest("the view", show)
 
         def watch(event: Event) -> None:
-            show(event)
+            seen(event)
             tracking(event)
 
         run(prepared, watch, verbose, show_dashboard)

@@ -1,7 +1,7 @@
 """What this machine has for a search, and what is in its way: ``python -m tune_adaptive.doctor``.
 
 Every check looks at one thing, says what it found, and, where that is a problem, what would
-mend it. Nothing is changed.
+mend it. Nothing is changed. What a check needs it imports itself: that may be what is broken.
 """
 
 import importlib.metadata
@@ -9,25 +9,20 @@ import json
 import os
 import platform
 import shutil
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
-import psutil
-import pynvml
-import torch
 import typer
-from packaging.requirements import Requirement
 
-from tune_adaptive.capacity import cpus_here, gpus_here
 from tune_adaptive.cli import printable, run_command
-from tune_adaptive.signals.gpus import Gpus, bare
-from tune_adaptive.signals.mps import mps_pipe_directory
+from tune_adaptive.errors import last_line
 
 HUB_TIMEOUT_S = 3.0
 MIN_SHARED_BYTES = 512 * 2**20
@@ -46,16 +41,20 @@ class Finding:
         found: It saw.
         problem: What is in the way of a search, if anything.
         remedy: What would mend it.
+        stops: Whether it is in the way of every search, the embedded task's too.
     """
 
     what: str
     found: str
     problem: str = ""
     remedy: str = ""
+    stops: bool = True
 
 
 def versions() -> Iterator[Finding]:
     """Every package that is required, against what is installed."""
+    from packaging.requirements import Requirement
+
     for text in importlib.metadata.requires("tune-adaptive") or ():
         required = Requirement(text)
         if required.marker is not None and not required.marker.evaluate({"extra": ""}):
@@ -71,11 +70,23 @@ def versions() -> Iterator[Finding]:
             yield Finding(required.name, version, problem, f"pip install '{text}'" * (not fits))
 
 
+def imports() -> Iterator[Finding]:
+    """Whether the packages that a search stands on can be loaded."""
+    for name in ("torch", "torchvision", "ray.tune", "optuna"):
+        try:
+            import_module(name)
+        except Exception as error:  # a library of another version may raise anything
+            told = last_line(str(error)) or repr(error)
+            remedy = "install it again, in a fresh environment: pip install -e ."
+            yield Finding(name, "cannot be imported", told, remedy)
+
+
 def extras() -> Iterator[Finding]:
     """What is optional, by the module that shows it."""
     modules = {
-        "dashboard": "opentelemetry.exporter.prometheus",
+        "dashboard": "opencensus",
         "mlflow": "mlflow",
+        "tensorboard": "tensorboard",
         "wandb": "wandb",
         "rivals": "schedulefree",
     }
@@ -95,6 +106,12 @@ def _is_there(module: str) -> bool:
 
 def gpus() -> Iterator[Finding]:
     """What torch, NVML and the environment say of GPUs, and where they disagree."""
+    import torch
+
+    from tune_adaptive.capacity import gpus_here
+    from tune_adaptive.signals.gpus import Gpus, bare
+    from tune_adaptive.signals.mps import mps_pipe_directory
+
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     by_torch = gpus_here()
     names = [torch.cuda.get_device_name(index) for index in range(by_torch)]
@@ -135,6 +152,8 @@ def gpus() -> Iterator[Finding]:
 
 def driver() -> Iterator[Finding]:
     """The NVIDIA driver's version."""
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         yield Finding("NVIDIA driver", str(pynvml.nvmlSystemGetDriverVersion()))
@@ -144,6 +163,10 @@ def driver() -> Iterator[Finding]:
 
 def cpus() -> Iterator[Finding]:
     """Cores this process may use, and what they can do."""
+    import torch
+
+    from tune_adaptive.capacity import cpus_here
+
     here, there = cpus_here(), os.cpu_count() or 1
     capabilities = torch.cpu.get_capabilities()
     names = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
@@ -162,14 +185,19 @@ def cpus() -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """Memory of the machine, or of the container it is cut to."""
+    import psutil
+
     told = psutil.virtual_memory()
-    limit = _cgroup("memory.max").strip()
-    total = min(told.total, int(limit)) if limit.isdigit() else told.total
+    total, free = told.total, told.available
+    limit, used = _cgroup("memory.max").strip(), _cgroup("memory.current").strip()
+    if limit.isdigit():
+        total = min(total, int(limit))
+        free = min(free, total - (int(used) if used.isdigit() else 0))
     problem = remedy = ""
-    if told.available < MIN_MEMORY_BYTES:
+    if free < MIN_MEMORY_BYTES:
         problem = "each worker takes about 1 GiB, and so does Ray: some may be killed"
         remedy = "--max-concurrent 1, or end what else runs"
-    yield Finding("memory", f"{_gib(told.available)} free of {_gib(total)}", problem, remedy)
+    yield Finding("memory", f"{_gib(free)} free of {_gib(total)}", problem, remedy)
 
 
 def shared_memory() -> Iterator[Finding]:
@@ -187,6 +215,8 @@ def shared_memory() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """Room, and the right to write, where results and caches go."""
+    import platformdirs
+
     places = {
         "results": Path("results"),
         "prepared data": platformdirs.user_cache_path("tune_adaptive"),
@@ -218,6 +248,8 @@ def hub() -> Iterator[Finding]:
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S):
             yield Finding("hub", f"{constants.ENDPOINT} answers; {held}")
+    except urllib.error.HTTPError as error:  # an answer, if not to this question
+        yield Finding("hub", f"{constants.ENDPOINT} answers {error.code}; {held}")
     except (OSError, ValueError) as error:
         yield Finding(
             "hub",
@@ -225,6 +257,7 @@ def hub() -> Iterator[Finding]:
             "data sets and encoders that are not embedded cannot be fetched",
             "--data-dir and --model-path, filled by tune_adaptive.prefetch elsewhere; a proxy by "
             "HTTPS_PROXY, a mirror by HF_ENDPOINT",
+            stops=False,
         )
 
 
@@ -249,11 +282,14 @@ def own_ray_starts() -> Iterator[Finding]:
 
 
 def _torch_there() -> str:
+    import torch
+
     return str(torch.__version__)
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     versions,
+    imports,
     extras,
     driver,
     gpus,
@@ -306,7 +342,7 @@ def main(
             if finding.problem:
                 typer.echo(printable(f"{'':<8}{'':<{width}}  problem: {finding.problem}"))
                 typer.echo(printable(f"{'':<8}{'':<{width}}  remedy: {finding.remedy}"))
-    if any(finding.problem for finding in findings):
+    if any(finding.problem and finding.stops for finding in findings):
         raise typer.Exit(3)
 
 

@@ -27,8 +27,8 @@ CURVES = {
 STATES = ("running", "completed", "stopped", "lost")
 
 
-SetGauge = Callable[[str, str, Mapping[str, str], float], None]
-"""Takes a metric's name, what it is, a series' labels and its value."""
+SetGauge = Callable[[str, str, Mapping[str, str], float | None], None]
+"""Takes a metric's name, what it is, a series' labels and its value; None ends the series."""
 
 
 class Monitor:
@@ -46,6 +46,7 @@ class Monitor:
         self._num_train = {task.name: task.num_train for task in plan.tasks}
         self._tally = Tally(plan)
         self._places: dict[str, int] = {}  # of the runs at work
+        self._series: dict[int, dict[str, dict[str, str]]] = {}  # of a slot: metric -> labels
         for event in past:
             self._tally.add(event)
 
@@ -66,19 +67,20 @@ class Monitor:
     def _begin(self, run: RunSpec) -> None:
         taken = set(self._places.values())
         self._places[run.id] = next(place for place in range(len(taken) + 1) if place not in taken)
+        for name, labels in self._series.pop(self._places[run.id], {}).items():
+            self._set(name, "", labels, None)  # of the run that was in this slot before
         number = run.id.rpartition("-")[2]
-        labels = self._labels(run)
-        self._set("epoch", "Epochs done by the run in this slot.", labels, 0.0)
+        self._set_own(run, "epoch", "Epochs done by the run in this slot.", 0.0)
         if number.isdigit():
-            self._set("trial", "Number of the run in this slot.", labels, float(number))
+            self._set_own(run, "trial", "Number of the run in this slot.", float(number))
 
     def _epoch(self, run: RunSpec, event: ledger.EpochDone) -> None:
-        labels = self._labels(run)
-        self._set("epoch", "Epochs done by the run in this slot.", labels, event.result.epoch)
+        epoch = float(event.result.epoch)
+        self._set_own(run, "epoch", "Epochs done by the run in this slot.", epoch)
         for name, value in event.result.curves(self._num_train[run.task]).items():
             if name in CURVES:
                 metric, told = CURVES[name]
-                self._set(metric, told, labels, value)
+                self._set_own(run, metric, told, value)
         self._arms()
 
     def _arms(self) -> None:
@@ -95,10 +97,12 @@ class Monitor:
         self._set("slots_busy", "Runs at work.", own, len(self._places))
         self._set("slots", "Runs that fit at once.", own, self._plan.slots)
 
-    def _labels(self, run: RunSpec) -> dict[str, str]:
-        return {
+    def _set_own(self, run: RunSpec, name: str, told: str, value: float) -> None:
+        labels = {
             "experiment": self._plan.name,
             "task": run.task,
             "schedule": run.configuration.schedule,
             "slot": str(self._places[run.id]),
         }
+        self._series.setdefault(self._places[run.id], {})[name] = labels
+        self._set(name, told, labels, value)

@@ -160,6 +160,11 @@ class Plan:
         return max(task.slots for task in self.tasks)
 
     @property
+    def slots_of(self) -> dict[str, int]:
+        """By the task's name, the most trials of it at once."""
+        return {task.name: task.slots for task in self.tasks}
+
+    @property
     def is_shared_alike(self) -> bool:
         """Whether a trial gets the same of CPUs and GPUs, whatever its task."""
         return len({(task.cpus_per_trial, task.gpus_per_trial) for task in self.tasks}) == 1

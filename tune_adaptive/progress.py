@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_adaptive import ledger
+from tune_adaptive.cli import printable
 from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import RunSpec, Stage
@@ -47,7 +48,10 @@ class Tally:
     last: dict[str, float] = field(default_factory=dict)
 
     def add(self, event: ledger.Event) -> None:
-        """Take in one event."""
+        """Take in one event; one of a run whose start was lost, in a damaged ledger, is not."""
+        of_a_run = ledger.RunResumed | ledger.EpochDone | ledger.RunEnded
+        if isinstance(event, of_a_run) and event.run_id not in self.runs:
+            return
         if isinstance(event, ledger.Opened):
             self.first_epoch = None  # the pace is of this session
         elif isinstance(event, ledger.StageStarted):
@@ -67,7 +71,7 @@ class Tally:
             void = max(spent.values(), default=0.0) - max(kept.values(), default=0.0)
             self.run_spent[run.id] = kept
             self._arm(run).spent -= void
-            self.spent[run.stage] -= void
+            self.spent[run.stage] = self.spent.get(run.stage, 0.0) - void
         elif isinstance(event, ledger.EpochDone):
             run, result = self.runs[event.run_id], event.result
             spent = self.run_spent.setdefault(run.id, {})
@@ -75,14 +79,14 @@ class Tally:
             spent[result.epoch] = result.epoch_equivalents
             self.last[run.id] = result.val_accuracy
             self._arm(run).spent += delta
-            self.spent[run.stage] += delta
+            self.spent[run.stage] = self.spent.get(run.stage, 0.0) + delta
             self.first_epoch = self.first_epoch or (result.ended_at, self.spent[run.stage])
         elif isinstance(event, ledger.RunEnded):
             arm = self._arm(self.runs[event.run_id])
             arm.running -= 1
             if event.status == "completed":
                 arm.completed += 1
-                value = self.last[event.run_id]
+                value = self.last.get(event.run_id, 0.0)
                 arm.best = value if arm.best is None else max(arm.best, value)
             elif event.status == "stopped":
                 arm.stopped += 1
@@ -141,7 +145,8 @@ def arms_table(tally: Tally, width: int) -> Table:
             "best val": "-" if arm.best is None else f"{arm.best:.4f}",
             "epochs": f"{arm.spent:.1f}",
         }
-        table.add_row(task, schedule, *(cells[name] for name in shown))
+        names = Text(printable(task)), Text(printable(schedule))  # a stranger's, perhaps
+        table.add_row(*names, *(cells[name] for name in shown))
     return table
 
 

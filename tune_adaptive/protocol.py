@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import fields
 
 from tune_adaptive import ledger as record
@@ -21,6 +21,7 @@ from tune_adaptive.errors import (
     SearchStopped,
     last_line,
 )
+from tune_adaptive.guest import Guest
 from tune_adaptive.ledger import Ledger, locked
 from tune_adaptive.monitor import Monitor
 from tune_adaptive.plan import hash_file
@@ -102,12 +103,13 @@ def _run(
             if monitor is not None:
                 monitor(event)
 
-        monitor = None
-        if show_dashboard is not None:
-            monitor = Monitor(plan, Gauges(), experiment.past or ())
         data_bytes = sum(data.nbytes for data in experiment.datasets.values())
         data_bytes += sum(task.nbytes for task in experiment.tasks.values())
-        with quiet(verbose), closing(Node()) as node:
+        with quiet(verbose), closing(Node()) as node, ExitStack() as stack:
+            monitor = None
+            if show_dashboard is not None:
+                gauges = stack.enter_context(Gauges())
+                monitor = Guest("metrics", Monitor(plan, gauges, experiment.past or ()))
             node.latest()  # this process is the node's sampler, as long as the experiment runs
             past = experiment.past or ()
             notes = Notes(past, write)

@@ -147,7 +147,14 @@ def request_of(options: Mapping[str, Any]) -> Request:
     Raises:
         InputError: There is no such option, or one cannot be read.
     """
-    given = {name: value for name, value in options.items() if value not in (None, (), [], {})}
+    given = {
+        name: value
+        for name, value in options.items()
+        if value is not None and not (isinstance(value, tuple | list | dict) and not value)
+    }
+    for name, kind in KINDS.items():
+        if name in given:
+            given[name] = _read(name, given[name], kind)
     if unknown := [name for name in given if name not in OPTIONS]:
         raise InputError(
             "\n".join(f"unknown option {name!r}{did_you_mean(name, OPTIONS)}" for name in unknown)
@@ -170,17 +177,13 @@ def request_of(options: Mapping[str, Any]) -> Request:
         **{
             name: given[name]
             for name in (
-                *("name", "num_gpus", "max_concurrent", "address", "precision", "signals"),
-                *("max_retries", "seed", "command"),
+                *("name", "num_gpus", "max_concurrent", "address", "storage_path", "precision"),
+                *("signals", "max_retries", "seed", "command"),
             )
             if name in given
         },
     }
-    if "storage_path" in given:
-        read["storage_path"] = str(given["storage_path"])
     of_tasks = {name: given[name] for name in OF_TASKS if name in given}
-    if "data_dir" in of_tasks:
-        of_tasks["data_dir"] = Path(of_tasks["data_dir"])
     return Request(
         tasks=tuple(tasks),
         schedules=tuple(SCHEDULES) if schedules == ["all"] else tuple(schedules or usual.schedules),
@@ -188,7 +191,7 @@ def request_of(options: Mapping[str, Any]) -> Request:
         space_dir=Path(given.get("space", default_space_dir())),
         num_epochs=given.get("epochs"),
         time_budget_s=time_budget_s,
-        budget=float(given.get("budget", usual.budget)),
+        budget=given.get("budget", usual.budget),
         num_final_seeds=given.get("final_seeds", usual.num_final_seeds),
         ablations=given.get("ablations", usual.ablations),
         slowdown=usual.slowdown if contention is None else parse_contention(contention),
@@ -209,6 +212,29 @@ OPTIONS = (
     *("cpus_per_trial", "max_concurrent", "address", "storage_path", "precision", "signals"),
     *("run_time_budget", "max_retries", "checkpoint_every", "hang_after", "seed", "command"),
 )
+
+
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("train_size", "max_length", "batch_size", "epochs", "final_seeds"), int),
+    **dict.fromkeys(("num_gpus", "max_concurrent", "max_retries", "seed"), int),
+    **dict.fromkeys(("clip_norm", "budget", "run_time_budget"), float),
+    **dict.fromkeys(("name", "address", "storage_path", "precision", "signals"), str),
+    **dict.fromkeys(("model_path", "optimizer", "augment", "stem"), str),
+    **dict.fromkeys(("space", "data_dir", "results_dir"), Path),
+}
+"""What an option is; a plan can hold nothing else."""
+
+
+def _read(name: str, value: Any, kind: type) -> Any:
+    try:
+        read = kind(value)
+    except (TypeError, ValueError) as error:
+        what = {int: "a whole number", float: "a number"}.get(kind, "a text")
+        option = f"--{name.replace('_', '-')}"
+        raise InputError(f"{option} {value!r}: must be {what}") from error
+    if kind is int and read != float(value):
+        raise InputError(f"--{name.replace('_', '-')} {value!r}: must be a whole number")
+    return read
 
 
 def _texts(value: Any) -> list[str]:

@@ -160,7 +160,7 @@ def main(
     """Tune learning-rate schedules, compare the best on fresh seeds, report and export."""
     options = {name: value for name, value in locals().items() if name in OPTIONS}
     console = Console(stderr=as_json)
-    check_watchers(track, dashboard)
+    check_watchers(track, dashboard and address is None)
     if resume is not None:
         _check_alone(context, resume)
         with reopened(resume, task, data_dir, model_path, address, storage_path) as prepared:
@@ -208,6 +208,10 @@ def _carry_out(context: typer.Context, prepared: Prepared, console: Console) -> 
             again += ["--address", prepared.address]
         if prepared.plan.storage_path is not None:
             again += ["--storage-path", prepared.plan.storage_path]
+        for tracker in context.params["track"]:
+            again += ["--track", tracker]
+        for name in ("dashboard", "quiet", "as_json"):
+            again += [_option(name)] if context.params[name] else []
         say(f"to go on: {shlex.join(again)}")
         raise
     if as_json:

@@ -84,7 +84,7 @@ class Stages:
             for index in range(plan.num_select_seeds)
         ]
         self._begin("select")
-        select = FixedRuns(reruns)
+        select = FixedRuns(reruns, slots=plan.slots_of)
         yield select
 
         winners: list[RunSpec] = []
@@ -161,7 +161,7 @@ class Stages:
 
     def _exclusive(self, runs: list[RunSpec]) -> StageJobs:
         """One run a device, so that their times can be compared."""
-        return FixedRuns(runs, self._plan.final_slots)
+        return FixedRuns(runs, self._plan.final_slots, self._plan.slots_of)
 
     def _ablations(self, whole: list[RunSpec], stage: Stage) -> list[RunSpec]:
         arms: dict[tuple[str, str], list[RunSpec]] = {}
@@ -278,6 +278,7 @@ def _arms(plan: Plan) -> Arms:
             for schedule in plan.schedules
         ],
         one_by_one=not plan.is_shared_alike,
+        slots=plan.slots_of,
     )
 
 

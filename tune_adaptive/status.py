@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from tune_adaptive import ledger
-from tune_adaptive.cli import printable, run_command
+from tune_adaptive.cli import printable, run_command, tell_damage
 from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.progress import Tally, arms_table, duration, summary
@@ -44,6 +44,7 @@ class Status:
         heard_at: When the last event happened [Unix time, s]; None before the first.
         at_work: Runs that have begun and not ended.
         failures: The last words of the runs that failed, the latest last.
+        damage: Rows of the ledger that could not be read.
     """
 
     plan: Plan
@@ -52,6 +53,7 @@ class Status:
     heard_at: float | None
     at_work: Sequence[AtWork]
     failures: Sequence[str]
+    damage: Sequence[str] = ()
 
 
 def status(folder: Path) -> Status:
@@ -86,6 +88,11 @@ def status(folder: Path) -> Status:
         max(times, default=None),
         tuple(at_work.values()),
         failures,
+        [
+            f"line {event.line} {event.reason}"
+            for event in events
+            if isinstance(event, ledger.Damaged) and not event.torn
+        ],
     )
 
 
@@ -96,9 +103,15 @@ def _at(event: ledger.Event) -> float | None:
     return float(at) if at is not None else None
 
 
+def _pace_until(told: Status, now: float) -> float:
+    """Return until when its pace is counted: what was interrupted has not become slower since."""
+    return now if told.heard_at is None else told.heard_at
+
+
 def document(told: Status, now: float) -> dict[str, Any]:
     """Return what ``--json`` prints; times are Unix times [s]."""
     tally, plan = told.tally, told.plan
+    left_s = 0.0 if told.state == "finished" else tally.seconds_left(_pace_until(told, now))
     return {
         "experiment": plan.name,
         "state": told.state,
@@ -107,7 +120,7 @@ def document(told: Status, now: float) -> dict[str, Any]:
         "stages": list(plan.stages),
         "epochs_spent": dict(tally.spent),
         "epochs_planned": {stage: plan.stage_epochs(stage) for stage in plan.stages},
-        "seconds_left": 0.0 if told.state == "finished" else tally.seconds_left(now),
+        "seconds_left": left_s,
         "arms": [
             {"task": task, "schedule": schedule} | asdict(arm)
             for (task, schedule), arm in tally.arms.items()
@@ -126,6 +139,7 @@ def document(told: Status, now: float) -> dict[str, Any]:
             for work in told.at_work
         ],
         "failures": list(told.failures),
+        "damage": list(told.damage),
     }
 
 
@@ -140,7 +154,7 @@ def show(told: Status, console: Console, now: float) -> None:
     if told.tally.stage is None:
         return
     if told.state == "unfinished":
-        say(summary(told.tally, now))
+        say(summary(told.tally, _pace_until(told, now)))
     console.print(arms_table(told.tally, console.width))
     for work in told.at_work:
         epoch, reached = (0, "") if work.last is None else (work.last.epoch, _reached(work.last))
@@ -160,6 +174,7 @@ def main(
 ) -> None:
     """Show how an experiment stands, while it runs or after."""
     told, now = status(folder), time.time()
+    tell_damage(folder, told.damage)
     if as_json:
         typer.echo(json.dumps(document(told, now), allow_nan=False))
     else:

@@ -1,10 +1,15 @@
 """What the ledger tells, told to trackers that people use already: TensorBoard, MLflow, W&B.
 
-A tracker hears every event after it is on disk. It is a guest: what it raises is told once,
-and the search goes on without it.
+A tracker hears every event after it is on disk, in a thread of its own: one that is slow holds
+nothing up. It is a guest: what it raises is told once, and the search goes on without it.
 """
 
+import hashlib
+import os
+import queue
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,17 +19,20 @@ from typing import Any, Protocol
 from tune_adaptive import ledger
 from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
 from tune_adaptive.plan import Plan
-from tune_adaptive.runs import EpochResult, RunSpec, Status
+from tune_adaptive.runs import RunSpec, Status
+
+CLOSE_S = 60.0
+"""How long a tracker may take to write out what is left when the search ends [s]."""
 
 
 class Tracker(Protocol):
-    """One run after the other, or several at once, told by their ids."""
+    """Runs, several at once, told by their ids."""
 
-    def started(self, run: RunSpec) -> None:
-        """Hear that a run began, or was resumed by this process."""
+    def started(self, run: RunSpec, num_epochs: int) -> None:
+        """Hear that a run begins, or goes on after ``num_epochs`` epochs: later ones are void."""
 
-    def epoch(self, run: RunSpec, result: EpochResult, curves: Mapping[str, float]) -> None:
-        """Hear of an epoch; ``curves`` are the values to track of it, by name."""
+    def epoch(self, run: RunSpec, epoch: int, at: float, curves: Mapping[str, float]) -> None:
+        """Hear the values of an epoch that ended ``at`` [Unix time, s], by name."""
 
     def ended(self, run: RunSpec, status: Status) -> None:
         """Hear that a run ended."""
@@ -46,30 +54,33 @@ def tags(run: RunSpec) -> dict[str, str]:
 
 
 class TensorBoard:
-    """Event files, a folder a run, under the experiment's ``tensorboard/``.
+    """Event files, a folder a run, under the experiment's ``tensorboard/``, or ``DIR/NAME``.
 
     ``tensorboard --logdir results/NAME/tensorboard`` shows them.
     """
 
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
-        self._root = Path(where).expanduser() if where else folder / "tensorboard"
+        own = folder / "tensorboard"
+        self._root = Path(where).expanduser() / plan.name if where else own
         self._writers: dict[str, Any] = {}
 
-    def started(self, run: RunSpec) -> None:
+    def started(self, run: RunSpec, num_epochs: int) -> None:
         """Open its file; hyperparameters stand in the run's text."""
         from tensorboardX import SummaryWriter
 
         if run.id in self._writers:
-            return
-        writer = SummaryWriter(str(self._root / run.id), write_to_disk=True)
+            self._writers.pop(run.id).close()
+        suffix = f".{time.time_ns()}"  # or two of the same second were one file
+        path = str(self._root / run.id)
+        writer = SummaryWriter(path, purge_step=num_epochs + 1, filename_suffix=suffix)
         self._writers[run.id] = writer
         values = tags(run) | {k: str(v) for k, v in run.configuration.values().items()}
         writer.add_text("run", "  \n".join(f"{name}: {value}" for name, value in values.items()))
 
-    def epoch(self, run: RunSpec, result: EpochResult, curves: Mapping[str, float]) -> None:
+    def epoch(self, run: RunSpec, epoch: int, at: float, curves: Mapping[str, float]) -> None:
         """Add a point to every curve."""
         for name, value in curves.items():
-            self._writers[run.id].add_scalar(name, value, result.epoch, walltime=result.ended_at)
+            self._writers[run.id].add_scalar(name, value, epoch, walltime=at)
         self._writers[run.id].flush()
 
     def ended(self, run: RunSpec, status: Status) -> None:
@@ -86,43 +97,45 @@ class MLflow:
     """An MLflow experiment of the same name, a run a run.
 
     ``mlflow:URI`` is a tracking URI, else what ``MLFLOW_TRACKING_URI`` says, else an SQLite file
-    ``mlflow.db`` in the experiment's folder.
+    ``mlflow.db`` beside the experiments' folders.
     """
 
     STATUSES = {"completed": "FINISHED", "stopped": "KILLED"}  # noqa: RUF012
 
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
-        import os
-
         from mlflow import MlflowClient
 
-        own = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        own = f"sqlite:///{folder.parent.absolute() / 'mlflow.db'}"
         self._client = MlflowClient(where or os.environ.get("MLFLOW_TRACKING_URI") or own)
         found = self._client.get_experiment_by_name(plan.name)
         self._experiment = (
             found.experiment_id if found else self._client.create_experiment(plan.name)
         )
+        self._created = plan.created
         self._runs: dict[str, str] = {}  # MLflow's ids, by ours
 
-    def started(self, run: RunSpec) -> None:
+    def started(self, run: RunSpec, num_epochs: int) -> None:
         """Create its run, or find the one that was interrupted."""
-        known = self._client.search_runs(
-            [self._experiment], f"tags.run_id = '{run.id}'", max_results=1
-        )
+        from mlflow.entities import Param
+
+        own = f"tags.run_id = '{run.id}' and tags.experiment_created = '{self._created}'"
+        known = self._client.search_runs([self._experiment], own, max_results=1)
         if known:
             self._runs[run.id] = known[0].info.run_id
             return
-        made = self._client.create_run(self._experiment, run_name=run.id, tags=tags(run))
+        own_tags = tags(run) | {"experiment_created": self._created}
+        made = self._client.create_run(self._experiment, run_name=run.id, tags=own_tags)
         self._runs[run.id] = made.info.run_id
-        for name, value in run.configuration.values().items():
-            self._client.log_param(made.info.run_id, name, value)
+        values = run.configuration.values().items()
+        params = [Param(name, str(value)) for name, value in values]
+        self._client.log_batch(made.info.run_id, params=params)
 
-    def epoch(self, run: RunSpec, result: EpochResult, curves: Mapping[str, float]) -> None:
+    def epoch(self, run: RunSpec, epoch: int, at: float, curves: Mapping[str, float]) -> None:
         """Log its metrics at the step of its epoch."""
         from mlflow.entities import Metric
 
-        at = int(1000 * result.ended_at)
-        points = [Metric(name, x, at, result.epoch) for name, x in curves.items()]
+        points = [Metric(name, x, int(1000 * at), epoch) for name, x in curves.items()]
         self._client.log_batch(self._runs[run.id], metrics=points)
 
     def ended(self, run: RunSpec, status: Status) -> None:
@@ -136,40 +149,47 @@ class MLflow:
 class WandB:
     """A Weights & Biases project, a run a run; ``WANDB_MODE=offline`` writes files only.
 
-    ``wandb:PROJECT`` names the project, else it has the experiment's name. Files are below the
-    experiment's ``wandb/`` unless ``WANDB_DIR`` says otherwise.
+    ``wandb:[ENTITY/]PROJECT`` names the project, else it has the experiment's name. Files are in
+    ``wandb/`` beside the experiments' folders unless ``WANDB_DIR`` says otherwise.
     """
 
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
-        import os
-
         import wandb
 
+        offline = os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun")
+        if not offline and not wandb.login(prompt=False):
+            raise EnvironmentFault("not logged in: `wandb login`, or WANDB_MODE=offline")
         self._wandb = wandb
-        self._project = where or plan.name
-        self._folder = Path(os.environ.get("WANDB_DIR") or folder)
+        entity, _, project = where.rpartition("/")
+        self._entity, self._project = entity or None, project or plan.name
+        self._experiment = f"{plan.name}|{plan.created}"
+        self._folder = Path(os.environ.get("WANDB_DIR") or folder.parent)
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._runs: dict[str, Any] = {}
 
-    def started(self, run: RunSpec) -> None:
+    def started(self, run: RunSpec, num_epochs: int) -> None:
         """Create its run, or go on with the one that was interrupted."""
         if run.id in self._runs:
             return
-        self._runs[run.id] = self._wandb.init(
+        made = self._wandb.init(
+            entity=self._entity,
             project=self._project,
             dir=str(self._folder),
-            id=f"{self._project}-{run.id}"[:128],
+            id=hashlib.sha256(f"{self._experiment}|{run.id}".encode()).hexdigest()[:16],
             name=run.id,
             group=f"{run.task}:{run.configuration.schedule}",
             job_type=run.stage,
             config=tags(run) | dict(run.configuration.values()),
             resume="allow",
             reinit="create_new",
-            settings=self._wandb.Settings(silent=True, console="off"),
+            settings=self._wandb.Settings(silent=True, console="off", symlink=False),
         )
+        made.define_metric("*", step_metric="epoch")  # W&B's own steps cannot go back
+        self._runs[run.id] = made
 
-    def epoch(self, run: RunSpec, result: EpochResult, curves: Mapping[str, float]) -> None:
-        """Log its metrics at the step of its epoch."""
-        self._runs[run.id].log(dict(curves), step=result.epoch)
+    def epoch(self, run: RunSpec, epoch: int, at: float, curves: Mapping[str, float]) -> None:
+        """Log its metrics with the epoch, which is their step."""
+        self._runs[run.id].log(dict(curves) | {"epoch": epoch})
 
     def ended(self, run: RunSpec, status: Status) -> None:
         """Finish its run; one that completed or was stopped early has succeeded."""
@@ -189,8 +209,6 @@ TRACKERS: dict[str, Callable[[Plan, Path, str], Tracker]] = {
     "wandb": WandB,
 }
 """By name; each is given the plan, the experiment's folder, and what follows a colon."""
-
-
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
@@ -198,37 +216,91 @@ def check_trackers(asked: Sequence[str]) -> None:
     """Check the names, before anything is started.
 
     Raises:
-        InputError: There is no such tracker.
+        InputError: There is no such tracker, or it is told a secret that would be written down.
         EnvironmentFault: Its package is not installed.
     """
     for each in asked:
-        name = each.partition(":")[0]
+        name, _, where = each.partition(":")
         if name not in TRACKERS:
-            raise InputError(f"--track {each}: unknown{did_you_mean(name, TRACKERS)}")
+            raise InputError(f"--track {name}: unknown{did_you_mean(name, TRACKERS)}")
+        if "@" in where.partition("://")[2]:
+            raise InputError(
+                f"--track {name}: credentials would be written down with the command; leave them "
+                "to the environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
+            )
         if find_spec(PACKAGES[name]) is None:
             raise EnvironmentFault(f"--track {name}: needs a package: pip install {PACKAGES[name]}")
+
+
+class _Guest:
+    """A tracker in a thread of its own, as long as it does not fail."""
+
+    def __init__(self, name: str, tracker: Tracker) -> None:
+        self._name, self._tracker = name, tracker
+        self._words: queue.SimpleQueue[Callable[[Tracker], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._listen, daemon=True, name=name)
+        self._thread.start()
+
+    def tell(self, word: Callable[[Tracker], None]) -> None:
+        self._words.put(word)
+
+    def close(self) -> None:
+        self._words.put(lambda tracker: tracker.close())
+        self._words.put(None)
+        self._thread.join(timeout=CLOSE_S)
+        if self._thread.is_alive():
+            print(
+                f"warning: {self._name} has not written all within {CLOSE_S:.0f} s", file=sys.stderr
+            )
+
+    def _listen(self) -> None:
+        while (word := self._words.get()) is not None:
+            try:
+                word(self._tracker)
+            except Exception as error:
+                print(f"warning: {self._name} is left out from here on: {error!r}", file=sys.stderr)
+                return
 
 
 class Tracking:
     """All trackers that were asked for; call it with each event.
 
     Args:
-        asked: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``.
+        asked: ``tensorboard[:DIR]``, ``mlflow[:URI]`` or ``wandb[:[ENTITY/]PROJECT]``.
         plan: The experiment's.
         folder: The experiment's; it may not be there yet.
-        past: What the ledger has already.
+        past: What the ledger has already; None for a new experiment.
+
+    Raises:
+        EnvironmentFault: On entering: one cannot begin, and the experiment is new. One that is
+            resumed goes on without it.
     """
 
     def __init__(
-        self, asked: Sequence[str], plan: Plan, folder: Path, past: Sequence[ledger.Event] = ()
+        self,
+        asked: Sequence[str],
+        plan: Plan,
+        folder: Path,
+        past: Sequence[ledger.Event] | None = None,
     ) -> None:
         self._asked = asked
         self._plan, self._folder = plan, folder
         self._num_train = {task.name: task.num_train for task in plan.tasks}
-        self._runs = {e.run.id: e.run for e in past if isinstance(e, ledger.RunStarted)}
-        self._trackers: dict[str, Tracker] | None = None  # begun with the first event
+        self._is_new = past is None
+        self._runs = {e.run.id: e.run for e in past or () if isinstance(e, ledger.RunStarted)}
+        self._begun: set[str] = set()
+        self._guests: list[_Guest] = []
 
     def __enter__(self) -> "Tracking":
+        for each in self._asked:
+            name, _, where = each.partition(":")
+            try:
+                self._guests.append(_Guest(name, TRACKERS[name](self._plan, self._folder, where)))
+            except Exception as error:
+                if self._is_new:
+                    self._close()
+                    raise EnvironmentFault(f"--track {name}: {error}") from error
+                print(f"warning: {name} is left out: {error}", file=sys.stderr)
         return self
 
     def __exit__(
@@ -237,44 +309,36 @@ class Tracking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for name in list(self._trackers or ()):
-            self._tell(name, lambda tracker: tracker.close())
+        self._close()
+
+    def _close(self) -> None:
+        for guest in self._guests:
+            guest.close()
 
     def __call__(self, event: ledger.Event) -> None:
         """Pass an event on."""
-        if self._trackers is None:
-            self._trackers = {}
-            for each in self._asked:
-                self._begin(each)
-        for name in list(self._trackers):
-            self._tell(name, lambda tracker: self._pass_on(event, tracker))
         if isinstance(event, ledger.RunStarted):
             self._runs[event.run.id] = event.run
-
-    def _begin(self, asked: str) -> None:
-        name, _, where = asked.partition(":")
-        assert self._trackers is not None
-        try:
-            self._trackers[name] = TRACKERS[name](self._plan, self._folder, where)
-        except Exception as error:
-            raise EnvironmentFault(f"--track {asked}: {error}") from error
-
-    def _pass_on(self, event: ledger.Event, tracker: Tracker) -> None:
-        if isinstance(event, ledger.RunStarted):
-            tracker.started(event.run)
+            self._start(event.run, 0)
         elif isinstance(event, ledger.RunResumed):
-            tracker.started(self._runs[event.run_id])
+            self._start(self._runs[event.run_id], event.num_epochs)
         elif isinstance(event, ledger.EpochDone):
-            run = self._runs[event.run_id]
-            curves = event.result.curves(self._num_train[run.task])
-            tracker.epoch(run, event.result, curves)
+            run, result = self._runs[event.run_id], event.result
+            curves = result.curves(self._num_train[run.task])
+            self._tell(
+                run, lambda tracker: tracker.epoch(run, result.epoch, result.ended_at, curves)
+            )
         elif isinstance(event, ledger.RunEnded):
-            tracker.ended(self._runs[event.run_id], event.status)
+            run, status = self._runs[event.run_id], event.status
+            self._tell(run, lambda tracker: tracker.ended(run, status))
 
-    def _tell(self, name: str, word: Callable[[Tracker], None]) -> None:
-        assert self._trackers is not None
-        try:
-            word(self._trackers[name])
-        except Exception as error:
-            del self._trackers[name]
-            print(f"warning: {name} is left out from here on: {error!r}", file=sys.stderr)
+    def _start(self, run: RunSpec, num_epochs: int) -> None:
+        self._begun.add(run.id)
+        for guest in self._guests:
+            guest.tell(lambda tracker: tracker.started(run, num_epochs))
+
+    def _tell(self, run: RunSpec, word: Callable[[Tracker], None]) -> None:
+        if run.id not in self._begun:  # it was decided by what an earlier session wrote
+            self._start(run, run.num_epochs)
+        for guest in self._guests:
+            guest.tell(word)

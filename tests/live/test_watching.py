@@ -58,9 +58,11 @@ def watched(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A search with its dashboard, which stays until the test is done with it."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-u", "-m", "tune_adaptive.search", "--dashboard", "--track"),
-            *("tensorboard", "--name", "seen", "--results-dir", str(tmp_path), *SMALL),
+            *(sys.executable, "-u", "-m", "tune_adaptive.search", "--dashboard"),
+            *("--track", "tensorboard", "--track", "mlflow", "--track", "wandb"),
+            *("--name", "seen", "--results-dir", str(tmp_path), *SMALL),
         ],
+        env=dict(os.environ) | {"WANDB_MODE": "offline"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -126,7 +128,12 @@ def test_prometheus_scrapes_a_real_search_and_answers(
         server.wait(timeout=30)
     watched.wait(timeout=TIMEOUT_S)
     assert watched.returncode == 0
-    assert list((tmp_path / "seen" / "tensorboard").glob("*/events.*"))
+    assert watched.stderr is not None
+    assert "left out" not in watched.stderr.read()
+    num_runs = len(list((tmp_path / "seen" / "signals").glob("*.jsonl")))
+    assert len(list((tmp_path / "seen" / "tensorboard").glob("*/events.*"))) == num_runs
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == num_runs
+    assert (tmp_path / "mlflow.db").stat().st_size > 0
 
 
 @pytest.mark.slow
@@ -166,7 +173,10 @@ def test_optuna_dashboard_opens_the_studies(finished: Path, tmp_path: Path) -> N
 def test_screenshots_of_a_real_search(tmp_path: Path) -> None:
     """The dashboard while it runs, and the report, in Debian's Chromium."""
     done = subprocess.run(
-        [sys.executable, "docs/screenshots.py", "--to", str(tmp_path), "--", *SMALL],
+        [
+            *(sys.executable, "docs/screenshots.py", "--to", str(tmp_path), "--"),
+            *("--epochs", "3", "--budget", "2", "--final-seeds", "2"),  # long enough to be seen
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

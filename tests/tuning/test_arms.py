@@ -201,6 +201,16 @@ def test_tasks_take_turns_only_where_workers_serve_them_all() -> None:
     assert set(order) == {first, "other/linear"}
 
 
+def test_no_more_runs_of_a_task_start_than_fit() -> None:
+    arms = Arms([arm("step"), arm("adaptive")], slots={"a/b": 3})
+    runs = [arms.next() for _ in range(5)]
+    assert [run is not None for run in runs] == [True] * 3 + [False] * 2
+    assert runs[0] is not None
+    arms.failed(runs[0], "")
+    assert arms.next() is not None
+    assert not arms.exhausted
+
+
 def test_stopping_is_decided_within_the_arm_only() -> None:
     weak, strong = arm("step"), arm("adaptive")
     for each, value in ((strong, 0.9), (weak, 0.1)):

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -91,8 +92,8 @@ def runs(num: int, num_epochs: int = 2, open_test: bool = False) -> list[RunSpec
 class Recorder(FixedRuns):
     """Fixed runs that remember everything they were told."""
 
-    def __init__(self, specs: list[RunSpec]) -> None:
-        super().__init__(specs)
+    def __init__(self, specs: list[RunSpec], slots: dict[str, int] | None = None) -> None:
+        super().__init__(specs, slots=slots)
         self.results: dict[str, list[EpochResult]] = {}
         self.failures: dict[str, str] = {}
         self.transient: dict[str, bool] = {}
@@ -186,7 +187,19 @@ def test_tasks_of_other_shares_have_workers_of_their_own_and_none_waits_for_ever
         for name, gpus, slots in (("half/linear", 0.5, 2), ("quarter/linear", 0.25, 4))
     ]
     of_tasks = ["half/linear"] * 3 + ["quarter/linear"] * 5 + ["half/linear", "quarter/linear"]
-    jobs = Recorder([replace(run, task=task) for run, task in zip(runs(10), of_tasks, strict=True)])
+    at_once: Counter[str] = Counter()
+
+    class Counting(Recorder):
+        def next(self) -> RunSpec | None:
+            run = super().next()
+            for task in {"half/linear", "quarter/linear"}:
+                at_once[task] = max(at_once[task], self._running[task])
+            return run
+
+    jobs = Counting(
+        [replace(run, task=task) for run, task in zip(runs(10), of_tasks, strict=True)],
+        {"half/linear": 2, "quarter/linear": 4},
+    )
     execute(
         jobs,
         replace(whole, tasks=tuple(shared)),
@@ -197,6 +210,7 @@ def test_tasks_of_other_shares_have_workers_of_their_own_and_none_waits_for_ever
     assert len(jobs.last) == 10
     pids = {which: {p.name[2:] for p in tmp_path.glob(f"{which}-*")} for which in "hq"}
     assert not pids["h"] & pids["q"]
+    assert at_once == {"half/linear": 2, "quarter/linear": 4}
 
 
 def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> None:

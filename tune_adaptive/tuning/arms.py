@@ -5,8 +5,10 @@ epoch-equivalents E and never overspent: a run reserves its horizon, or what is 
 when it starts, and what early stopping releases goes to the arm's other runs.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -216,16 +218,31 @@ class Arms:
         arms: The arms.
         one_by_one: Whether a task's arms come after those of the one before it, rather than
             beside them: where a worker of one task is of no use to another.
+        slots: By the task's name, how many runs of it may be at work at once; None does not limit.
     """
 
-    def __init__(self, arms: Sequence[Arm], one_by_one: bool = False) -> None:
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        one_by_one: bool = False,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
         self._arms = {arm.template.arm: arm for arm in arms}
+        self._slots = slots or {}
         tasks = dict.fromkeys(task for task, _ in self._arms)
         self._turn = {task: turn if one_by_one else 0 for turn, task in enumerate(tasks)}
 
     def next(self) -> RunSpec | None:
         """Start a run of the arm that has spent the least of its budget, if any can start."""
-        startable = [arm for arm in self._arms.values() if arm.can_start]
+        at_work: Counter[str] = Counter()
+        for arm in self._arms.values():
+            at_work[arm.template.task] += arm.num_running
+        startable = [
+            arm
+            for arm in self._arms.values()
+            if arm.can_start
+            and at_work[arm.template.task] < self._slots.get(arm.template.task, math.inf)
+        ]
         if not startable:
             return None
 

@@ -44,10 +44,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Where Ray's dashboard is, on loopback, and the file of the token that it asks for."""
+    """Where Ray's dashboard is, and the file of the token that it asks for.
+
+    Attributes:
+        url: On loopback, where it is our own.
+        token_path: None where it is that of a cluster that was joined.
+    """
 
     url: str
-    token_path: Path
+    token_path: Path | None
 
     @staticmethod
     def check() -> None:
@@ -62,7 +67,8 @@ class Dashboard:
             )
 
     def __str__(self) -> str:
-        return f"dashboard: {self.url}, which asks for the token in {self.token_path}"
+        whose = f"asks for the token in {self.token_path}" if self.token_path else "is its owner's"
+        return f"dashboard: {self.url}, which {whose}"
 
 
 @contextlib.contextmanager
@@ -84,8 +90,8 @@ def cluster(
         num_gpus: The same.
         data_bytes: What will be put in its object store.
         verbose: Let Ray speak.
-        show_dashboard: Is told where our own Ray's dashboard is, once it is up; None starts none.
-            That of a cluster that is joined is its owner's.
+        show_dashboard: Is told where the dashboard is, once it is up; None starts none. On a
+            cluster that is joined it is its owner's, if there is one.
 
     Raises:
         EnvironmentFault: There is no such cluster, or it does not let us in.
@@ -93,7 +99,9 @@ def cluster(
     if ray.is_initialized():
         yield
     elif address is not None:
-        with joined(address, verbose):
+        with joined(address, verbose) as url:
+            if show_dashboard is not None and url:
+                show_dashboard(Dashboard(f"http://{url}", None))
             yield
     else:
         store_bytes = max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes)
@@ -217,8 +225,8 @@ def on_interrupt(react: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def joined(address: str, verbose: bool = False) -> Iterator[None]:
-    """Connect to the cluster at ``address``, and let go of it after.
+def joined(address: str, verbose: bool = False) -> Iterator[str]:
+    """Connect to the cluster at ``address``, give its dashboard's address, let go of it after.
 
     Args:
         address: ``HOST:PORT``, or ``auto``: what ``RAY_ADDRESS`` says or runs on this machine.
@@ -231,7 +239,7 @@ def joined(address: str, verbose: bool = False) -> Iterator[None]:
     _knock(address)
     try:
         with _resolving_to_loopback(), _impatient():
-            ray.init(
+            started = ray.init(
                 address=address,
                 job_config=_OurPath(),
                 log_to_driver=verbose,
@@ -241,7 +249,7 @@ def joined(address: str, verbose: bool = False) -> Iterator[None]:
         _shut_down()
         raise EnvironmentFault(f"--address {address}: {_why_not(address, error)}") from error
     try:
-        yield
+        yield str(started.dashboard_url or "")
     finally:
         _shut_down()
 

@@ -1,6 +1,8 @@
 """Who decides what runs next: the one interface between the engine and its callers."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tune_adaptive.runs import EpochResult, RunSpec, Status
@@ -55,23 +57,32 @@ class FixedRuns:
     Args:
         runs: In the order they start.
         max_running: Most of them at once, >= 1; None leaves it to the slots.
+        slots: By the task's name, most runs of it at once; None does not limit.
     """
 
-    def __init__(self, runs: Sequence[RunSpec], max_running: int | None = None) -> None:
-        self._waiting: Iterator[RunSpec] = iter(runs)
+    def __init__(
+        self,
+        runs: Sequence[RunSpec],
+        max_running: int | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
+        self._waiting = deque(runs)
         self._max_running = len(runs) if max_running is None else max_running
-        self._num_running = 0
+        self._slots = slots or {}
+        self._running: Counter[str] = Counter()  # by task
         self._num_left = len(runs)
         self.last: dict[str, EpochResult] = {}
         """By run id, the last epoch of each run that completed."""
 
     def next(self) -> RunSpec | None:
         """Return the next run in the given order, unless enough of them run."""
-        if self._num_running >= self._max_running:
+        if not self._waiting or self._running.total() >= self._max_running:
             return None
-        run = next(self._waiting, None)
-        self._num_running += run is not None
-        return run
+        task = self._waiting[0].task
+        if self._running[task] >= self._slots.get(task, math.inf):
+            return None
+        self._running[task] += 1
+        return self._waiting.popleft()
 
     @property
     def exhausted(self) -> bool:
@@ -82,7 +93,7 @@ class FixedRuns:
         """End the run where its plan ends."""
         if not result.ended:
             return None
-        self._end()
+        self._end(run)
         if result.diverged:
             return "diverged"
         self.last[run.id] = result
@@ -93,8 +104,8 @@ class FixedRuns:
 
     def failed(self, run: RunSpec, message: str) -> None:
         """Count it as ended."""
-        self._end()
+        self._end(run)
 
-    def _end(self) -> None:
-        self._num_running -= 1
+    def _end(self, run: RunSpec) -> None:
+        self._running[run.task] -= 1
         self._num_left -= 1
