@@ -331,6 +331,7 @@ def test_a_search_packs_as_it_measured(tmp_path: Path) -> None:
             *(sys.executable, "-m", "tune_adaptive.search", "--name", "packed"),
             *("--num-gpus", "1", "--gpus-per-trial", "auto", "--max-concurrent", "2"),
             *("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--schedule", "step"),
+            *("--train-size", "640"),
         ],
         cwd=tmp_path,
         capture_output=True,

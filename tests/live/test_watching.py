@@ -175,7 +175,7 @@ def test_screenshots_of_a_real_search(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "docs/screenshots.py", "--to", str(tmp_path), "--"),
-            *("--epochs", "3", "--budget", "2", "--final-seeds", "2"),  # long enough to be seen
+            *("--epochs", "3", "--budget", "1", "--final-seeds", "1"),  # long enough to be seen
         ],
         cwd=ROOT,
         capture_output=True,
