@@ -14,6 +14,7 @@ class Gauge:
     """Ray's, which counts how often each series is set."""
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
+        assert description
         self.name, self.tag_keys = name, tag_keys
 
     def set(self, value: float, tags: dict[str, str]) -> None:
@@ -49,6 +50,19 @@ def test_a_series_is_set_again_and_again_until_it_ends() -> None:
         assert SEEN.wait(60)
     assert ("tune_adaptive_loss", "1", 2.0) in SET
     assert [slot for _, slot, _ in SET[2:] if slot == "0"] == []
+
+
+def test_a_series_that_ends_before_any_was_set_takes_no_description_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = threading.Event()
+    monkeypatch.setattr("ray.is_initialized", runs.is_set)
+    with Gauges() as gauges:
+        gauges("loss", "A loss.", A, 1.0)
+        gauges("loss", "A loss.", B, 2.0)
+        gauges("loss", "", A, None)
+        runs.set()
+        assert SEEN.wait(5), capsys.readouterr().err
 
 
 def test_nothing_is_set_where_no_ray_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,10 +51,10 @@ class Gauges:
         """
         series = name, tuple(labels.items())
         with self._lock:
-            self._told[name] = told
             if value is None:
                 self._values.pop(series, None)
             else:
+                self._told[name] = told
                 self._values[series] = value
 
     def _keep_set(self) -> None:
