@@ -13,7 +13,8 @@ import tune_adaptive
 from tests.conftest import run_search
 from tune_adaptive import Experiment
 from tune_adaptive.errors import InputError
-from tune_adaptive.request import OPTIONS, PRESETS, Request, request_of
+from tune_adaptive.options import OPTIONS, request_of
+from tune_adaptive.request import PRESETS, Request
 
 SMALL = {
     "epochs": 1,

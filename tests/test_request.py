@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.conftest import run_search
 from tests.tuning.test_engine import plan
 from tune_adaptive.errors import InputError
+from tune_adaptive.options import parse_contention, parse_duration
 from tune_adaptive.planning import TIME_RESERVE, within_time
-from tune_adaptive.request import PRESETS, parse_contention, parse_duration
+from tune_adaptive.request import PRESETS
 from tune_adaptive.runs import Slowdown
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.tasks import unknown_task

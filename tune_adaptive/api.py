@@ -24,10 +24,10 @@ from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.guest import Guest
 from tune_adaptive.ledger import Event
 from tune_adaptive.notebook import NotebookProgress
+from tune_adaptive.options import request_of, texts_of
 from tune_adaptive.planning import Prepared, prepare
 from tune_adaptive.progress import Progress
 from tune_adaptive.protocol import run
-from tune_adaptive.request import request_of
 from tune_adaptive.resuming import reopened
 from tune_adaptive.trackers import Tracking, check_trackers
 from tune_adaptive.tuning.cluster import Dashboard
@@ -79,7 +79,7 @@ def search(
     command = ", ".join(f"{name}={value!r}" for name, value in typed.items() if value != ())
     prepared = prepare(request_of(typed | {"command": f"tune_adaptive.search({command})"}))
     view = shown(prepared, quiet)
-    return carry_out(prepared, view, _texts(track), _say if dashboard else None, verbose)
+    return carry_out(prepared, view, texts_of(track), _say if dashboard else None, verbose)
 
 
 def resume(
@@ -107,7 +107,7 @@ def resume(
     check_watchers(track, dashboard and "address" not in options)
     with reopened(Path(folder), **options) as prepared:
         view = shown(prepared, quiet)
-        return carry_out(prepared, view, _texts(track), _say if dashboard else None)
+        return carry_out(prepared, view, texts_of(track), _say if dashboard else None)
 
 
 def check_watchers(track: str | Sequence[str], dashboard: bool) -> None:
@@ -117,7 +117,7 @@ def check_watchers(track: str | Sequence[str], dashboard: bool) -> None:
         InputError: There is no such tracker.
         EnvironmentFault: A package is not installed.
     """
-    check_trackers(_texts(track))
+    check_trackers(texts_of(track))
     if dashboard:
         Dashboard.check()
 
@@ -168,10 +168,6 @@ def carry_out(
 
 def _say(dashboard: Dashboard) -> None:
     print(dashboard, file=sys.stderr)
-
-
-def _texts(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
 
 
 class Experiment:

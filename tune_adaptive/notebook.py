@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -32,12 +31,7 @@ class NotebookProgress:
         self._shown = display(self._render(), display_id=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._shown.update(self._render())
 
     def __call__(self, event: ledger.Event) -> None:

@@ -17,11 +17,11 @@ from tune_adaptive.analysis.stats import promised_power
 from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
+from tune_adaptive.options import OPTIONS, request_of
 from tune_adaptive.packing import in_words
 from tune_adaptive.plan import Plan, TaskPlan
 from tune_adaptive.planning import Prepared, prepare
 from tune_adaptive.progress import duration
-from tune_adaptive.request import OPTIONS, request_of
 from tune_adaptive.resuming import reopened
 
 WHAT, HOW_MUCH, HOW = "What", "How much", "How and where"

@@ -3,7 +3,6 @@
 import sys
 import threading
 from collections.abc import Mapping
-from types import TracebackType
 
 import ray
 from ray.util.metrics import Gauge
@@ -29,12 +28,7 @@ class Gauges:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
 
