@@ -69,7 +69,10 @@ def test_a_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
     )
     assert where.stdout.strip() == str(site / "tune_adaptive" / "__init__.py")
     done = subprocess.run(
-        [python, "-m", "tune_adaptive.search", "--name", "wheel", "--epochs=1", "--budget=1"],
+        [
+            *(python, "-m", "tune_adaptive.search", "--name", "wheel", "--epochs=1", "--budget=1"),
+            *("--final-seeds=1", "--train-size=640"),
+        ],
         cwd=empty,
         env=environment,
         capture_output=True,
