@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.analysis.maker import BASE, TASK, Maker, epoch
+from tests.analysis.maker import BASE, TASK, Maker, epoch, three
 from tune_adaptive.analysis.estimates import Analysis, stable_epoch
 from tune_adaptive.analysis.stats import Comparison, judge, mean_interval, sign_flip_p
 from tune_adaptive.errors import InputError
@@ -91,6 +91,22 @@ def test_holm_adjusts_over_the_baselines(tmp_path: Path) -> None:
         ("step", True),
         ("exponential", False),
     ]
+
+
+def test_the_defaults_are_compared_with_what_others_were_tuned_to(tmp_path: Path) -> None:
+    """Paired by seed; neither adaptive's own tuning nor the others' defaults matter."""
+    maker = Maker(tmp_path, ("adaptive", "step"))
+    for schedule, tuned in (("adaptive", 0.2), ("step", 0.0)):
+        maker.select(schedule, 0.9)
+        maker.final(schedule, [base + tuned for base in BASE])
+        for seed, base in enumerate(BASE):
+            shift = 0.03 if schedule == "adaptive" else -0.5
+            epochs = [*three(0.9)[:2], epoch(3, 0.9, base + shift)]
+            id_ = f"final-{schedule}-default-{seed}"
+            maker.run(id_, schedule, epochs, seed=200_000 + seed, role="default")
+    [comparison] = maker.analysis().untuned_comparisons[TASK]
+    assert comparison.pairs == pytest.approx([0.03] * 8)
+    assert (comparison.baseline, comparison.p_holm) == ("step", 2 / 256)
 
 
 def test_identical_accuracies_are_equivalent(tmp_path: Path) -> None:

@@ -172,6 +172,16 @@ class Analysis:
         return {task.name: self._compare(task.name, "contention") for task in self.plan.tasks}
 
     @cached_property
+    def untuned_comparisons(self) -> dict[str, list[Comparison]]:
+        """By task, adaptive's defaults compared with every other schedule after its search."""
+        return {
+            task.name: self._compare(
+                task.name, "final", self.history.default_runs(task.name, STUDIED)
+            )
+            for task in self.plan.tasks
+        }
+
+    @cached_property
     def verdicts(self) -> dict[str, Verdict]:
         """By task, in one of four words, how adaptive compares with the baseline of record."""
         return {task.name: self._judge(task.name) for task in self.plan.tasks}
@@ -283,7 +293,10 @@ class Analysis:
         runs = self.history.of("contention", task, schedule, "selected")
         return _mean(list(self.history.test_accuracies(runs).values()))
 
-    def _compare(self, task: str, stage: Stage) -> list[Comparison]:
+    def _compare(
+        self, task: str, stage: Stage, studied: Sequence[Run] | None = None
+    ) -> list[Comparison]:
+        """Compare ``studied``, else the selected runs of the studied schedule, with the others'."""
         accuracies = {
             schedule: self.history.test_accuracies(
                 self.history.of(stage, task, schedule, "selected")
@@ -291,6 +304,8 @@ class Analysis:
             for schedule in self.plan.schedules
         }
         ours = accuracies.pop(STUDIED, {})
+        if studied is not None:
+            ours = self.history.test_accuracies(studied)
         return compare(ours, accuracies, self.history.baseline_of_record(task))
 
     def _judge(self, task: str) -> Verdict:

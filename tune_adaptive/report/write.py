@@ -18,7 +18,7 @@ from tune_adaptive.errors import last_line
 from tune_adaptive.folder import make_inside, write_whole
 from tune_adaptive.report.figures import Figure, draw_figures
 
-VERDICT_VERSION = 2
+VERDICT_VERSION = 3
 
 
 def write_report(analysis: Analysis) -> list[Path]:
@@ -62,6 +62,9 @@ def verdict_document(analysis: Analysis) -> dict[str, Any]:
                 "comparisons": [asdict(each) for each in analysis.comparisons[verdict.task]],
                 "slowed_comparisons": [
                     asdict(each) for each in analysis.slowed_comparisons[verdict.task]
+                ],
+                "untuned_comparisons": [
+                    asdict(each) for each in analysis.untuned_comparisons[verdict.task]
                 ],
                 "times_saved": [asdict(each) for each in analysis.times_saved[verdict.task]],
                 "runs_needed": [asdict(each) for each in analysis.runs_needed[verdict.task]],
