@@ -1,0 +1,74 @@
+"""The published experiments, and what the pages say of them."""
+
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_benchmarks import load
+from tune_adaptive import load_schedule
+from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.report.write import verdict_document
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "results" / "reference"
+NAMES = sorted(path.parent.name for path in KEPT.glob("*/verdict.json"))
+
+
+def test_the_pages_say_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = load("reference", monkeypatch)
+    experiments = reference.read()
+    assert [each.plan["name"] for each in experiments] == NAMES
+    for path in reference.PAGES:
+        page = path.read_text(encoding="utf-8")
+        assert "<!-- table: headline -->" in page
+        assert reference.filled(page, experiments) == page, f"{path}: make its tables again"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_headline_is_the_sentence_of_the_report(name: str) -> None:
+    verdict = json.loads((KEPT / name / "verdict.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for task, told in verdict["tasks"].items():
+        said = re.search(r"minus (\w+) (\S+) points (\[.*?\]), n = (\d+): (\w+)", told["sentence"])
+        assert said is not None
+        [row] = re.findall(rf"^\| {task} \| {said[4]} \|.*$", readme, flags=re.M)
+        assert f"| {said[1]}: {said[2]} {said[3]} | {said[5]} |" in row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_is_what_its_ledger_says(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(KEPT / name / "plan.toml", folder)
+    (folder / "ledger.jsonl").write_bytes(
+        gzip.decompress((KEPT / name / "ledger.jsonl.gz").read_bytes())
+    )
+    analysis = Analysis(folder)
+    assert analysis.history.closed
+    assert [check.finding for check in analysis.breaches] == []
+    kept = (KEPT / name / "verdict.json").read_text(encoding="utf-8")
+    assert rounded(json.dumps(verdict_document(analysis))) == rounded(kept)
+
+
+def rounded(text: str) -> Any:
+    """Read JSON; another machine may add up in another order."""
+    return json.loads(text, parse_float=lambda number: round(float(number), 9))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_arm_has_its_configuration(name: str) -> None:
+    verdict = json.loads((KEPT / name / "verdict.json").read_text(encoding="utf-8"))
+    for task, told in verdict["tasks"].items():
+        for arm in told["arms"]:
+            path = KEPT / name / "best" / task.replace("/", "-") / f"{arm['schedule']}.toml"
+            assert load_schedule(path).configuration.schedule == arm["schedule"]
+
+
+def test_nothing_that_is_kept_is_large() -> None:
+    sizes = {path: path.stat().st_size for path in KEPT.rglob("*") if path.is_file()}
+    assert {path: size for path, size in sizes.items() if size > 5_000_000} == {}
