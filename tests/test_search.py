@@ -149,7 +149,7 @@ def test_a_schedule_that_always_diverges_ends_with_code_5(
     spaces.mkdir()
     common = (default_space_dir() / "common.toml").read_text()
     common = common.replace(
-        "low = 1e-4\nhigh = 1e-2\nlog = true\ndefault = 1e-3",
+        "low = 1e-4\nhigh = 3e-2\nlog = true\ndefault = 1e-3",
         "low = 1e29\nhigh = 1e30\ndefault = 1e30",
     )
     (spaces / "common.toml").write_text(common)
@@ -301,7 +301,7 @@ def test_every_problem_of_the_space_files_is_told_with_exit_code_2(
     ("schedule", "edit", "message"),
     [
         ("adaptive", ("high = 0.4\n", "high = 0.7\n"), "feedback_factor must be in (0, 0.5)"),
-        ("common", ("low = 1e-4\nhigh = 1e-2\nlog = true\n", "low = -1\nhigh = 1\n"), "-1"),
+        ("common", ("low = 1e-4\nhigh = 3e-2\nlog = true\n", "low = -1\nhigh = 1\n"), "-1"),
         ("common", ("low = 0.0\nhigh = 0.1\n", "low = 0.0\nhigh = 1.0\n"), "warmup_steps must"),
     ],
 )

@@ -56,7 +56,7 @@ class AdaptiveLR(ListeningLR):
         total_steps: T, the planned number of optimizer steps, >= 1.
         complexity: C of the dataset in [0, 1]; see ``tune_adaptive.signals.complexity``.
         complexity_weight: How much C lengthens the hold, in [0, 1].
-        resource_weight: w in [0, 1]; 0 plans in steps, 1 plans in time.
+        resource_weight: w in [0, 1]; 1 plans in time, 0 in steps whatever they take.
         hold: Fraction of the budget held at full level whatever C is, in [0, 0.9].
         power: Exponent of the anneal, >= 0; 1 is linear, 0 never anneals.
         min_lr: Lower bound, >= 0; one value or one per param group.
@@ -110,7 +110,7 @@ class AdaptiveLR(ListeningLR):
         *,
         complexity: float = 0.5,
         complexity_weight: float = 0.5,
-        resource_weight: float = 0.5,
+        resource_weight: float = 1.0,
         hold: float = 0.1,
         power: float = 1.0,
         min_lr: float | Sequence[float] = 0.0,
