@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 SMALL = ("--epochs", "3", "--budget", "4", "--final-seeds", "4")
 WIDTH, HEIGHT = 1280, 620  # below lie paths of the machine
+NUM_LOOKS, LOOK_MS = 12, 5_000
 
 
 def main(
@@ -51,8 +52,7 @@ def main(
                 ("dashboard-actors", "/#/actors", "ResourceTrainable"),
                 ("dashboard-cluster", "/#/cluster", "ALIVE"),
             ):
-                page.goto(f"{url}{where}")
-                page.get_by_text(shown).first.wait_for(timeout=60_000)
+                look(page, f"{url}{where}", shown)
                 shoot(page, to / f"{name}.png")
             context.close()
             for _ in search.stdout or ():
@@ -74,6 +74,19 @@ def dashboard_of(search: "subprocess.Popen[str]") -> tuple[str, str]:
         if told := re.match(r"dashboard: (\S+), which asks for the token in (\S+)", line):
             return told[1], told[2]
     raise SystemExit(f"the search ended with {search.wait()} before it had a dashboard")
+
+
+def look(page: Page, url: str, shown: str) -> None:
+    """Go to a page, again and again until it shows what it should: it may not be ready yet."""
+    for _ in range(NUM_LOOKS):
+        page.goto("about:blank")  # another fragment of the same page would load nothing
+        page.goto(url)
+        try:
+            page.get_by_text(shown).first.wait_for(timeout=LOOK_MS)
+            return
+        except TimeoutError:
+            continue
+    raise SystemExit(f"{url} does not show {shown!r}")
 
 
 def shoot(page: Page, path: Path) -> None:
