@@ -5,23 +5,26 @@
 
 The first keeps an ended experiment in ``results/reference/``, without weights and recordings. The
 second writes every ``<!-- table: NAME -->`` of README.md and ``results/reference/README.md`` anew,
-from the ``plan.toml`` and ``verdict.json`` of what is kept.
+from what is kept: ``plan.toml``, ``verdict.json`` and the tables of runs and epochs.
 """
 
 import gzip
 import json
 import re
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer
 
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.analysis.stats import STUDIED
+from tune_adaptive.analysis.stats import ALPHA, STUDIED, Mean, mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "reference"
@@ -32,6 +35,7 @@ FILES = (
 )
 MAX_BYTES = 5_000_000
 ASKED = ("step", "exponential")  # the baselines that the question names
+NOT_RUN = "not run"
 
 app = typer.Typer(add_completion=False)
 
@@ -41,77 +45,119 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def publish(folders: list[Path]) -> None:
-    """Keep ended experiments."""
+    """Keep ended experiments of one task each."""
     for folder in folders:
-        if not Analysis(folder).history.closed:
-            raise SystemExit(f"{folder}: it has not ended")
-        kept = KEPT / folder.name
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir(parents=True)
-        for name in FILES:
-            shutil.copy(folder / name, kept)
-        shutil.copytree(folder / "figures", kept / "figures")
-        shutil.copytree(
-            folder / "best", kept / "best", ignore=shutil.ignore_patterns("*.safetensors")
-        )
-        ledger = gzip.compress((folder / "ledger.jsonl").read_bytes(), mtime=0)
-        (kept / "ledger.jsonl.gz").write_bytes(ledger)
-        for path in kept.rglob("*"):
-            if path.stat().st_size > MAX_BYTES:
-                raise SystemExit(f"{path}: {path.stat().st_size:,} bytes are too many to keep")
+        check(Analysis(folder))
+        with tempfile.TemporaryDirectory() as made:
+            kept = Path(made) / folder.name
+            copy(folder, kept)
+            for path in kept.rglob("*"):
+                if path.stat().st_size > MAX_BYTES:
+                    raise SystemExit(
+                        f"{path.name}: {path.stat().st_size:,} bytes: too many to keep"
+                    )
+            shutil.rmtree(KEPT / folder.name, ignore_errors=True)
+            shutil.copytree(kept, KEPT / folder.name)
 
 
-# ------------------------------------------------------------------------- the tables
+def check(analysis: Analysis) -> None:
+    """Refuse what the tables cannot show, or nobody should read."""
+    history, plan = analysis.history, analysis.plan
+    for problem, is_so in (
+        ("it has not ended", not history.closed),
+        ("it is exploratory", bool(history.exploratory)),
+        ("its audit is broken", bool(analysis.breaches)),
+        ("it has several tasks", len(plan.tasks) != 1),
+        ("it lacks a schedule", not {STUDIED, *ASKED} <= set(plan.schedules)),
+        ("an arm has no final runs", len(analysis.arms) != len(plan.schedules)),
+        ("its command names a folder of this machine", " /" in plan.command),
+    ):
+        if is_so:
+            raise SystemExit(f"{analysis.folder}: {problem}")
 
 
-@dataclass(frozen=True, slots=True)
+def copy(folder: Path, kept: Path) -> None:
+    """Copy what is kept of ``folder``."""
+    no_weights = shutil.ignore_patterns("*.safetensors")
+    for name in ("figures", "best"):
+        shutil.copytree(folder / name, kept / name, ignore=no_weights)
+    for name in FILES:
+        shutil.copy(folder / name, kept)
+    ledger = gzip.compress((folder / "ledger.jsonl").read_bytes(), mtime=0)
+    (kept / "ledger.jsonl.gz").write_bytes(ledger)
+
+
+# ------------------------------------------------------------------------- what is told
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """One task's experiment, as its plan and verdict tell it.
+    """One task's experiment.
 
     Attributes:
+        folder: Where it is kept.
         plan: ``plan.toml``.
         verdict: ``verdict.json``.
     """
 
+    folder: Path
     plan: Mapping[str, Any]
     verdict: Mapping[str, Any]
 
-    @property
+    @cached_property
     def task(self) -> Mapping[str, Any]:
         """What the verdict says of the task."""
         [task] = self.verdict["tasks"].values()
         return dict(task)
 
-    @property
+    @cached_property
+    def name(self) -> str:
+        """The task's, and the seed of its search where that is not 0."""
+        seed = self.plan["seed"]
+        return self.task["task"] + (f", seed {seed}" if seed else "")
+
+    @cached_property
     def arms(self) -> dict[str, Mapping[str, Any]]:
         """By schedule, its final runs."""
         return {arm["schedule"]: arm for arm in self.task["arms"]}
 
-    @property
+    @cached_property
     def num_seeds(self) -> int:
         """Final seeds."""
         return int(self.plan["num_final_seeds"])
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """Runs after the search."""
+        return pd.read_parquet(self.folder / "runs.parquet")
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """Epochs of all runs."""
+        return pd.read_parquet(self.folder / "epochs.parquet")
+
+    @cached_property
+    def record(self) -> str:
+        """The strongest baseline by the validation of the selection."""
+        told = self.by_baseline("comparisons")
+        return next(name for name, each in told.items() if each["of_record"])
 
     def by_baseline(self, what: str) -> dict[str, Mapping[str, Any]]:
         """Return by baseline what is told of each."""
         return {each["baseline"]: each for each in self.task[what]}
 
-    @property
-    def record(self) -> str:
-        """The strongest baseline by validation."""
-        told = self.by_baseline("comparisons")
-        return next(name for name, each in told.items() if each["of_record"])
-
-    @property
-    def link(self) -> str:
-        """The task's name, linked to its report."""
-        return f"[{self.task['task']}]({self.plan['name']}/report.md)"
+    def accuracies(self, stage: str, schedule: str) -> "pd.Series[float]":
+        """Return by seed the test accuracies of an arm's selected configuration."""
+        runs = self.runs
+        own = runs[(runs.stage == stage) & (runs.role == "selected") & (runs.schedule == schedule)]
+        return own.set_index("seed").test_accuracy
 
 
 def read() -> list[Experiment]:
     """Return what is kept, in order of its names."""
     return [
         Experiment(
+            path.parent,
             tomllib.loads((path.parent / "plan.toml").read_text(encoding="utf-8")),
             json.loads(path.read_text(encoding="utf-8")),
         )
@@ -122,11 +168,16 @@ def read() -> list[Experiment]:
 def interval(value: Mapping[str, Any] | None, scale: float = 100, sign: str = "") -> str:
     """Show a mean and its 95% interval."""
     if value is None:
-        return ""
+        return NOT_RUN
     shown = f"{scale * value['mean']:{sign}.2f}"
     if value["low"] is None:
         return shown
     return f"{shown} [{scale * value['low']:{sign}.2f}, {scale * value['high']:{sign}.2f}]"
+
+
+def of_mean(mean: Mean, scale: float = 100, sign: str = "") -> str:
+    """Show the same of a mean that was made here."""
+    return interval({"mean": mean.mean, "low": mean.low, "high": mean.high}, scale, sign)
 
 
 def cell(value: Mapping[str, Any] | None, experiment: Experiment, sign: str = "") -> str:
@@ -136,50 +187,60 @@ def cell(value: Mapping[str, Any] | None, experiment: Experiment, sign: str = ""
     return told if of_all else f"{told} (n = {value['n']})"
 
 
+def difference(told: Mapping[str, Any] | None, experiment: Experiment) -> str:
+    """Show a difference; bold where Holm's test finds it."""
+    if told is None:
+        return NOT_RUN
+    shown = cell(told["difference"], experiment, "+")
+    return f"**{shown}**" if (told["p_holm"] or 0) < ALPHA and told["p_holm"] else shown
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def by_schedule(experiments: Sequence[Experiment], shown: Callable[[Experiment, str], str]) -> str:
+    """Return a table with a row for each schedule and a column for each experiment."""
+    schedules = dict.fromkeys(name for each in experiments for name in each.plan["schedules"])
+    head = ["schedule", *(f"{each.name}, n = {each.num_seeds}" for each in experiments)]
+    rows = []
+    for name in schedules:
+        cells = (shown(e, name) if name in e.plan["schedules"] else NOT_RUN for e in experiments)
+        rows.append([name, *cells])
+    return markdown(head, rows)
+
+
+# ------------------------------------------------------------------------- the tables
+
+
 def headline(experiments: Sequence[Experiment]) -> str:
-    """The answer of each task: adaptive beside what the question names, tuned and not."""
+    """Adaptive beside what the question names and the strongest, tuned and untuned."""
     rows = []
     for each in experiments:
+        against = *ASKED, each.record
         tuned, untuned = each.by_baseline("comparisons"), each.by_baseline("untuned_comparisons")
-        rows.append(
-            [
-                each.task["task"],
-                each.num_seeds,
-                cell(each.arms[STUDIED]["test_accuracy"], each),
-                *(cell(tuned[name]["difference"], each, "+") for name in ASKED),
-                f"{each.record}: {cell(tuned[each.record]['difference'], each, '+')}",
-                each.task["word"],
-                cell(each.arms[STUDIED]["untuned_test_accuracy"], each),
-                *(cell(untuned[name]["difference"], each, "+") for name in ASKED),
-            ]
-        )
-    head = ["task", "n", STUDIED, *(f"minus {name}" for name in ASKED), "minus the strongest"]
-    untuned_head = [f"{STUDIED}, untuned", *(f"minus tuned {name}" for name in ASKED)]
-    return markdown([*head, "verdict", *untuned_head], rows)
+        for of, accuracy, told, word in (
+            ("tuned", "test_accuracy", tuned, each.task["word"]),
+            ("untuned", "untuned_test_accuracy", untuned, ""),
+        ):
+            *asked, strongest = (difference(told.get(name), each) for name in against)
+            own = cell(each.arms[STUDIED][accuracy], each)
+            row = [each.name, each.num_seeds, f"{STUDIED}, {of}", own, *asked]
+            rows.append([*row, f"{each.record}: {strongest}", word])
+    head = ["task", "n", "", "test accuracy [%]", *(f"minus tuned {name}" for name in ASKED)]
+    return markdown([*head, "minus the strongest, tuned", "verdict on that"], rows)
 
 
-def accuracy(experiments: Sequence[Experiment], what: str = "test_accuracy") -> str:
-    """Every schedule on every task, on the final seeds."""
-    head = ["schedule", *(f"{each.link}, n = {each.num_seeds}" for each in experiments)]
-    schedules = dict.fromkeys(name for each in experiments for name in each.plan["schedules"])
-    return markdown(
-        head,
-        [
-            [name, *(cell(each.arms.get(name, {}).get(what), each) for each in experiments)]
-            for name in schedules
-        ],
-    )
+def accuracy(experiments: Sequence[Experiment]) -> str:
+    """Every schedule on every task, tuned, on the final seeds."""
+    return by_schedule(experiments, lambda e, name: cell(e.arms[name]["test_accuracy"], e))
 
 
 def untuned(experiments: Sequence[Experiment]) -> str:
-    """Every schedule's defaults."""
-    return accuracy(experiments, "untuned_test_accuracy")
+    """Every schedule's defaults, on the final seeds."""
+    return by_schedule(experiments, lambda e, name: cell(e.arms[name]["untuned_test_accuracy"], e))
 
 
 def differences(experiments: Sequence[Experiment], what: str = "comparisons") -> str:
@@ -193,17 +254,12 @@ def differences(experiments: Sequence[Experiment], what: str = "comparisons") ->
         cells = []
         for each in with_some:
             told = each.by_baseline(what).get(name)
-            shown = "" if told is None else cell(told["difference"], each, "+")
-            if told is not None and told["p_holm"] is not None:
-                shown += f", p = {told['p_holm']:.3f}"
-            cells.append(f"**{shown}**" if told and told["of_record"] else shown)
+            p = "" if told is None or told["p_holm"] is None else f", p = {told['p_holm']:.3f}"
+            cells.append(
+                difference(told, each) + p + ("; of record" if name == each.record else "")
+            )
         rows.append([name, *cells])
-    return markdown([f"{STUDIED} minus", *(each.task["task"] for each in with_some)], rows)
-
-
-def slowed(experiments: Sequence[Experiment]) -> str:
-    """The same on a machine that slows down."""
-    return differences(experiments, "slowed_comparisons")
+    return markdown([f"{STUDIED} minus", *(each.name for each in with_some)], rows)
 
 
 def untuned_minus_tuned(experiments: Sequence[Experiment]) -> str:
@@ -211,58 +267,119 @@ def untuned_minus_tuned(experiments: Sequence[Experiment]) -> str:
     return differences(experiments, "untuned_comparisons")
 
 
-def to_target(experiments: Sequence[Experiment]) -> str:
-    """Epochs that adaptive needs to the primary target, beside what it is asked about."""
+def slowed_minus(experiments: Sequence[Experiment]) -> str:
+    """Adaptive minus every baseline on a machine that slows down."""
+    return differences(experiments, "slowed_comparisons")
+
+
+def slowed(experiments: Sequence[Experiment]) -> str:
+    """Every schedule on a machine that slows down, and what that costs it."""
+
+    def shown(each: Experiment, name: str) -> str:
+        steady, slow = (each.accuracies(stage, name) for stage in ("final", "contention"))
+        lost = (slow - steady).dropna()
+        return (
+            f"{of_mean(mean_interval(list(slow)))}, {of_mean(mean_interval(list(lost)), sign='+')}"
+        )
+
+    return by_schedule([each for each in experiments if each.task["slowed_comparisons"]], shown)
+
+
+def to_target(experiments: Sequence[Experiment], target: str = "primary") -> str:
+    """Epochs to a target and how many runs hit it."""
+
+    def shown(each: Experiment, name: str) -> str:
+        time = each.arms[name]["to_target"].get(target)
+        if time is None:
+            return "no target"
+        return f"{interval(time['epochs'], 1)}, {time['num_hits']} of {time['num_runs']}"
+
+    return by_schedule(experiments, shown)
+
+
+def to_easy_target(experiments: Sequence[Experiment]) -> str:
+    """The same of the easy target."""
+    return to_target(experiments, "easy")
+
+
+def cost(experiments: Sequence[Experiment]) -> str:
+    """What is reached by one run of the defaults, and by a whole search."""
     rows = []
     for each in experiments:
-        saved_over = each.by_baseline("times_saved")
-        for name in dict.fromkeys((*ASKED, each.record)):
-            saved = saved_over[name]
-            ours, theirs = (each.arms[arm]["to_target"]["primary"] for arm in (STUDIED, name))
-            rows.append(
-                [
-                    each.task["task"],
-                    name,
-                    *(
-                        f"{interval(time['epochs'], 1)} ({time['num_hits']} of {time['num_runs']})"
-                        for time in (ours, theirs)
-                    ),
-                    interval(saved["difference"], 1, "+"),
-                    interval(saved["ratio"], 1),
-                ]
-            )
-    head = ["task", "baseline", STUDIED, "the baseline", "difference [epochs]", "ratio"]
-    return markdown(head, rows)
+        [task] = each.plan["tasks"]
+        for name in dict.fromkeys((STUDIED, *ASKED, each.record)):
+            arm, runs = each.arms[name], each.runs
+            selected = runs[(runs.stage == "select") & (runs.schedule == name)]
+            epochs = arm["search_epochs"] + selected.epoch_equivalents.sum() + task["num_epochs"]
+            reached = (cell(arm[k], each) for k in ("untuned_test_accuracy", "test_accuracy"))
+            one, all_ = reached
+            rows.append([each.name, name, task["num_epochs"], one, f"{epochs:.0f}", all_])
+    head = ["task", "schedule", "epochs, untuned", "test accuracy [%]", "epochs, tuned"]
+    return markdown([*head, "test accuracy [%]"], rows)
+
+
+def selected(experiments: Sequence[Experiment]) -> str:
+    """The adaptive configurations that were selected, and how far their runs differ."""
+    rows = []
+    for each in experiments:
+        configuration = each.arms[STUDIED]["configuration"]
+        own = configuration["parameters"]
+        epochs = each.epochs
+        of_arm = (epochs.stage == "final") & (epochs.role == "selected")
+        final = epochs[of_arm & (epochs.schedule == STUDIED)]
+        runs = [tuple(lr for lrs in run.lrs for lr in lrs) for _, run in final.groupby("run_id")]
+        lr, ratio = configuration["recipe"]["lr"], own.get("max_lr_ratio", 100.0)
+        at_bound = sum(max(lrs) >= 0.999 * lr * ratio for lrs in runs)
+        weights = (own.get(f"{name}_weight") for name in ("complexity", "resource"))
+        rows.append(
+            [
+                *(
+                    each.name,
+                    f"{lr:.2g}",
+                    f"{ratio:.3g}",
+                    "on" if own.get("feedback", True) else "off",
+                ),
+                *("default" if weight is None else f"{weight:.2f}" for weight in weights),
+                f"{len(set(runs))} of {len(runs)}",
+                f"{at_bound} of {len(runs)}",
+            ]
+        )
+    head = ["task", "base lr", "max_lr / base", "feedback", "complexity weight", "resource weight"]
+    return markdown([*head, "different learning rates", "runs at max_lr"], rows)
 
 
 def ablations(experiments: Sequence[Experiment]) -> str:
-    """What each part of adaptive is worth: test accuracy with it minus without it."""
+    """What each part is worth: test accuracy with it minus without it."""
     with_some = [each for each in experiments if each.task["ablations"]]
     rows: dict[tuple[str, bool], dict[str, str]] = {}
     for each in with_some:
         for told in each.task["ablations"]:
-            if told["schedule"] == STUDIED:
-                row = rows.setdefault((told["name"], told["slowed"]), {})
-                row[each.task["task"]] = cell(told["worth"], each, "+")
-    names = [each.task["task"] for each in with_some]
+            row = rows.setdefault((f"{told['schedule']}: {told['name']}", told["slowed"]), {})
+            row[each.name] = cell(told["worth"], each, "+")
+    names = [each.name for each in with_some]
     return markdown(
         ["without", "speed", *names],
         [
-            [name, "slowed down" if slow else "steady", *(row.get(task, "") for task in names)]
-            for (name, slow), row in rows.items()
+            [part, "slowed down" if slow else "steady", *(row.get(n, NOT_RUN) for n in names)]
+            for (part, slow), row in rows.items()
         ],
     )
 
 
 def audits(experiments: Sequence[Experiment]) -> str:
-    """Every rule that does not hold."""
+    """Every rule that does not hold, or of which nothing can be said."""
     rows = [
-        [each.task["task"], check["rule"], check["finding"]]
+        [
+            each.name,
+            check["rule"],
+            "does not hold" if check["ok"] is False else "cannot be said",
+            check["finding"].replace(f"{each.task['task']} ", "").replace("_", "\\_"),
+        ]
         for each in experiments
         for check in each.verdict["audit"]
-        if check["ok"] is False
+        if check["ok"] is not True
     ]
-    return markdown(["task", "rule", "found"], rows or [["all", "every rule", "holds"]])
+    return markdown(["task", "rule", "", "found"], rows)
 
 
 def tasks(experiments: Sequence[Experiment]) -> str:
@@ -271,9 +388,10 @@ def tasks(experiments: Sequence[Experiment]) -> str:
     for each in experiments:
         [task] = each.plan["tasks"]
         notes = [f"{k} {v}" for k, v in task["notes"].items() if k not in ("data", "checkpoint")]
+        trials = pd.read_parquet(each.folder / "trials.parquet").groupby("schedule").size()
         rows.append(
             [
-                each.link,
+                f"[{each.name}]({each.plan['name']}/report.md)",
                 *(f"{task[f'num_{split}']:,}" for split in ("train", "validation", "test")),
                 task["num_epochs"],
                 f"{task['optimizer']}, batch {task['batch_size']}",
@@ -281,11 +399,12 @@ def tasks(experiments: Sequence[Experiment]) -> str:
                 f"{task['complexity']['value']:.2f}",
                 task["precision"],
                 f"{each.plan['budget']:g}",
+                f"{trials.min()} to {trials.max()}",
                 each.num_seeds,
             ]
         )
-    head = ["task", "train", "validation", "test", "T", "optimizer", "model", "C", "precision"]
-    return markdown([*head, "full runs an arm", "final seeds"], rows)
+    head = ["task", "train", "validation", "test", "T", "optimizer", "options", "C", "precision"]
+    return markdown([*head, "full runs an arm", "trials an arm", "final seeds"], rows)
 
 
 def commands(experiments: Sequence[Experiment]) -> str:
@@ -296,8 +415,9 @@ def commands(experiments: Sequence[Experiment]) -> str:
 TABLES: dict[str, Callable[[Sequence[Experiment]], str]] = {
     table.__name__: table
     for table in (
-        *(headline, accuracy, untuned, differences, slowed, untuned_minus_tuned, to_target),
-        *(ablations, audits, tasks, commands),
+        *(headline, selected, tasks, commands, accuracy, differences, untuned),
+        *(untuned_minus_tuned, cost, to_target, to_easy_target, ablations, slowed, slowed_minus),
+        audits,
     )
 }
 

@@ -112,6 +112,7 @@ def test_options_may_be_values_or_what_is_typed(
         ({"epochs": "four"}, "--epochs 'four': must be a whole number"),
         ({"epochs": 2.5}, "--epochs 2.5: must be a whole number"),
         ({"budget": "much"}, "--budget 'much': must be a number"),
+        ({"epochs": float("inf")}, "--epochs inf: must be a whole number"),
         ({"seed": None, "clip_norm": []}, None),
         ({"seed": np.int64(3), "budget": np.float32(2)}, None),
     ],

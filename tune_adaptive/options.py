@@ -106,7 +106,7 @@ def request_of(options: Mapping[str, Any]) -> Request:
 def _read(name: str, value: Any, kind: type) -> Any:
     try:
         read = kind(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         what = {int: "a whole number", float: "a number"}.get(kind, "a text")
         option = f"--{name.replace('_', '-')}"
         raise InputError(f"{option} {value!r}: must be {what}") from error
