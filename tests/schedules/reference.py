@@ -16,7 +16,7 @@ def reference_lrs(
     seconds: Sequence[float],
     complexity: float = 0.5,
     complexity_weight: float = 0.5,
-    resource_weight: float = 1.0,
+    resource_weight: float = 0.5,
     hold: float = 0.1,
     power: float = 1.0,
     min_lr: float = 0.0,

@@ -43,7 +43,7 @@ def adaptive(
     horizon: Horizon,
     *,
     complexity_weight: float = 0.5,
-    resource_weight: float = 1.0,
+    resource_weight: float = 0.5,
     hold: float = 0.1,
     power: float = 1.0,
     min_lr_ratio: float = 0.0,

@@ -110,7 +110,7 @@ class AdaptiveLR(ListeningLR):
         *,
         complexity: float = 0.5,
         complexity_weight: float = 0.5,
-        resource_weight: float = 1.0,
+        resource_weight: float = 0.5,
         hold: float = 0.1,
         power: float = 1.0,
         min_lr: float | Sequence[float] = 0.0,
