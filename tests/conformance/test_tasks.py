@@ -57,6 +57,7 @@ def test_a_task_trains_and_repeats_itself(name: str, options: TaskOptions) -> No
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", TASKS)
 def test_an_epoch_never_waits_for_the_gpu(
