@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,23 +99,19 @@ class Experiment:
         folder: Where it is kept.
         plan: ``plan.toml``.
         verdict: ``verdict.json``.
+        name: The task's, and the seed of its search where the task was searched twice.
     """
 
     folder: Path
     plan: Mapping[str, Any]
     verdict: Mapping[str, Any]
+    name: str
 
     @cached_property
     def task(self) -> Mapping[str, Any]:
         """What the verdict says of the task."""
         [task] = self.verdict["tasks"].values()
         return dict(task)
-
-    @cached_property
-    def name(self) -> str:
-        """The task's, and the seed of its search where that is not 0."""
-        seed = self.plan["seed"]
-        return self.task["task"] + (f", seed {seed}" if seed else "")
 
     @cached_property
     def arms(self) -> dict[str, Mapping[str, Any]]:
@@ -155,14 +152,16 @@ class Experiment:
 
 def read() -> list[Experiment]:
     """Return what is kept, in order of its names."""
-    return [
-        Experiment(
-            path.parent,
-            tomllib.loads((path.parent / "plan.toml").read_text(encoding="utf-8")),
-            json.loads(path.read_text(encoding="utf-8")),
-        )
-        for path in sorted(KEPT.glob("*/verdict.json"))
-    ]
+    folders = sorted(path.parent for path in KEPT.glob("*/verdict.json"))
+    plans = [tomllib.loads((each / "plan.toml").read_text(encoding="utf-8")) for each in folders]
+    told = [json.loads((each / "verdict.json").read_text(encoding="utf-8")) for each in folders]
+    searched = Counter(plan["tasks"][0]["name"] for plan in plans)
+    experiments = []
+    for folder, plan, verdict in zip(folders, plans, told, strict=True):
+        task = plan["tasks"][0]["name"]
+        name = task if searched[task] == 1 else f"{task}, seed {plan['seed']}"
+        experiments.append(Experiment(folder, plan, verdict, name))
+    return experiments
 
 
 def interval(value: Mapping[str, Any] | None, scale: float = 100, sign: str = "") -> str:
@@ -397,14 +396,42 @@ def tasks(experiments: Sequence[Experiment]) -> str:
                 f"{task['optimizer']}, batch {task['batch_size']}",
                 ", ".join(notes),
                 f"{task['complexity']['value']:.2f}",
+                where(each),
+                each.plan["signals"],
                 task["precision"],
                 f"{each.plan['budget']:g}",
                 f"{trials.min()} to {trials.max()}",
                 each.num_seeds,
             ]
         )
-    head = ["task", "train", "validation", "test", "T", "optimizer", "options", "C", "precision"]
+    head = ["task", "train", "validation", "test", "T", "optimizer", "options", "C"]
+    head += ["trials on", "signals", "precision"]
     return markdown([*head, "full runs an arm", "trials an arm", "final seeds"], rows)
+
+
+def where(experiment: Experiment) -> str:
+    """Tell what a trial of the search has, and how many there are at once."""
+    [task] = experiment.plan["tasks"]
+    share = f"{task['gpus_per_trial']:g} of an {experiment.plan['device'].split(',')[0]}"
+    return f"{share if task['gpus_per_trial'] else 'a CPU core'}, {task['slots']} at once"
+
+
+def resources(experiments: Sequence[Experiment]) -> str:
+    """What was heard of the GPU, by stage."""
+    rows = []
+    for each in experiments:
+        for stage, epochs in each.epochs.groupby("stage", sort=False):
+            util = epochs.gpu_util.dropna()
+            if util.empty:
+                continue
+            quarter, half, most = (100 * util.quantile([0.25, 0.5, 0.75])).round()
+            memory = f"{epochs.gpu_mem_bytes.max() / 2**30:.2f}"
+            fraction = f"{100 * epochs.gpu_mem_fraction.max():.0f}"
+            others = f"{epochs.num_cotenants.median():.0f}"
+            spread = f"{half:.0f} ({quarter:.0f} to {most:.0f})"
+            rows.append([each.name, stage, len(util), spread, memory, fraction, others])
+    head = ["task", "stage", "epochs", "GPU utilisation [%]", "a trial's memory, at most [GiB]"]
+    return markdown([*head, "the GPU's memory in use, at most [%]", "other processes"], rows)
 
 
 def commands(experiments: Sequence[Experiment]) -> str:
@@ -415,7 +442,7 @@ def commands(experiments: Sequence[Experiment]) -> str:
 TABLES: dict[str, Callable[[Sequence[Experiment]], str]] = {
     table.__name__: table
     for table in (
-        *(headline, selected, tasks, commands, accuracy, differences, untuned),
+        *(headline, selected, tasks, resources, commands, accuracy, differences, untuned),
         *(untuned_minus_tuned, cost, to_target, to_easy_target, ablations, slowed, slowed_minus),
         audits,
     )

@@ -23,8 +23,9 @@ NAMES = sorted(path.parent.name for path in KEPT.glob("*/verdict.json"))
 
 def label(name: str, task: str) -> str:
     """What a table calls an experiment."""
-    seed = tomllib.loads((KEPT / name / "plan.toml").read_text(encoding="utf-8"))["seed"]
-    return f"{task}, seed {seed}" if seed else task
+    plans = {n: tomllib.loads((KEPT / n / "plan.toml").read_text(encoding="utf-8")) for n in NAMES}
+    alike = [plan for plan in plans.values() if plan["tasks"][0]["name"] == task]
+    return task if len(alike) == 1 else f"{task}, seed {plans[name]['seed']}"
 
 
 def test_the_pages_say_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) -> None:

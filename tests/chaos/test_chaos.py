@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = [
+    *("--schedule", "adaptive", "--schedule", "step"),
     *("--train-size", "1280", "--epochs", "3", "--budget", "3", "--final-seeds", "2"),
     *("--seed", "7", "--max-concurrent", "1", "--signals", "steady", "--precision", "fp32"),
     *("--checkpoint-every", "0.1s", "--name", "hurt"),
