@@ -30,7 +30,7 @@ def label(name: str, task: str) -> str:
 
 def test_the_pages_say_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = load("reference", monkeypatch)
-    experiments = reference.read()
+    experiments = reference.read(KEPT)
     assert [each.plan["name"] for each in experiments] == NAMES
     for path in reference.PAGES:
         page = path.read_text(encoding="utf-8")
