@@ -115,12 +115,11 @@ def cell(value: Mapping[str, Any] | None, experiment: Experiment, sign: str = ""
     return told if of_all else f"{told} (n = {value['n']})"
 
 
-def difference(told: Mapping[str, Any] | None, experiment: Experiment) -> str:
+def difference(told: Mapping[str, Any], experiment: Experiment) -> str:
     """Show a difference; bold where Holm's test finds it."""
-    if told is None:
-        return NOT_RUN
     shown = cell(told["difference"], experiment, "+")
-    return f"**{shown}**" if (told["p_holm"] or 0) < ALPHA and told["p_holm"] else shown
+    is_found = told["p_holm"] is not None and told["p_holm"] < ALPHA
+    return f"**{shown}**" if is_found else shown
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -129,15 +128,26 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def by_schedule(experiments: Sequence[Experiment], shown: Callable[[Experiment, str], str]) -> str:
-    """Return a table with a row for each schedule and a column for each experiment."""
-    schedules = dict.fromkeys(name for each in experiments for name in each.plan["schedules"])
-    head = ["schedule", *(f"{each.name}, n = {each.num_seeds}" for each in experiments)]
-    rows = []
-    for name in schedules:
-        cells = (shown(e, name) if name in e.plan["schedules"] else NOT_RUN for e in experiments)
-        rows.append([name, *cells])
-    return markdown(head, rows)
+def by_schedule(
+    experiments: Sequence[Experiment],
+    shown: Callable[[Experiment, str], str],
+    corner: str = "schedule",
+    without: str = "",
+) -> str:
+    """Return a row for each schedule and a column for each experiment.
+
+    What every experiment ran has a table, what only some of them ran another: no cell is empty.
+    """
+    ran = {each.name: set(each.plan["schedules"]) - {without} for each in experiments}
+    everywhere = set.intersection(*ran.values())
+    found = []
+    for rows_of in (everywhere, set.union(*ran.values()) - everywhere):
+        with_them = [each for each in experiments if rows_of & ran[each.name]]
+        names = dict.fromkeys(n for e in with_them for n in e.plan["schedules"] if n in rows_of)
+        head = [corner, *(f"{each.name}, n = {each.num_seeds}" for each in with_them)]
+        rows = [[name, *(shown(each, name) for each in with_them)] for name in names]
+        found += [markdown(head, rows)] * bool(rows)
+    return "\n\n".join(found)
 
 
 # ------------------------------------------------------------------------- the tables
@@ -153,7 +163,7 @@ def headline(experiments: Sequence[Experiment]) -> str:
             ("tuned", "test_accuracy", tuned, each.task["word"]),
             ("untuned", "untuned_test_accuracy", untuned, ""),
         ):
-            *asked, strongest = (difference(told.get(name), each) for name in against)
+            *asked, strongest = (difference(told[name], each) for name in against)
             own = cell(each.arms[STUDIED][accuracy], each)
             row = [each.name, each.num_seeds, f"{STUDIED}, {of}", own, *asked]
             rows.append([*row, f"{each.record}: {strongest}", word])
@@ -173,21 +183,14 @@ def untuned(experiments: Sequence[Experiment]) -> str:
 
 def differences(experiments: Sequence[Experiment], what: str = "comparisons") -> str:
     """Adaptive minus every baseline, and Holm's p."""
+
+    def shown(each: Experiment, name: str) -> str:
+        told = each.by_baseline(what)[name]
+        p = "" if told["p_holm"] is None else f", p = {told['p_holm']:.3f}"
+        return difference(told, each) + p + ("; of record" if name == each.record else "")
+
     with_some = [each for each in experiments if each.task[what]]
-    baselines = dict.fromkeys(
-        name for each in with_some for name in each.plan["schedules"] if name != STUDIED
-    )
-    rows = []
-    for name in baselines:
-        cells = []
-        for each in with_some:
-            told = each.by_baseline(what).get(name)
-            p = "" if told is None or told["p_holm"] is None else f", p = {told['p_holm']:.3f}"
-            cells.append(
-                difference(told, each) + p + ("; of record" if name == each.record else "")
-            )
-        rows.append([name, *cells])
-    return markdown([f"{STUDIED} minus", *(each.name for each in with_some)], rows)
+    return by_schedule(with_some, shown, f"{STUDIED} minus", without=STUDIED)
 
 
 def untuned_minus_tuned(experiments: Sequence[Experiment]) -> str:
