@@ -318,7 +318,8 @@ def tasks(experiments: Sequence[Experiment]) -> str:
     rows = []
     for each in experiments:
         [task] = each.plan["tasks"]
-        notes = [f"{k} {v}" for k, v in task["notes"].items() if k not in ("data", "checkpoint")]
+        left_out = ("data", "checkpoint", "checkpoint_sha256")
+        notes = [f"{name} {note}" for name, note in task["notes"].items() if name not in left_out]
         trials = pd.read_parquet(each.folder / "trials.parquet").groupby("schedule").size()
         rows.append(
             [
