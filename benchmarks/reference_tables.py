@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from torch.optim import AdamW
 
 from tune_adaptive.analysis.stats import ALPHA, STUDIED, Mean, mean_interval
+from tune_adaptive.schedules.adaptive import MAX_LR_RATIO, highest_lr
 
 ASKED = ("step", "exponential")  # the baselines that the question names
-NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class Experiment:
         """Return by baseline what is told of each."""
         return {each["baseline"]: each for each in self.task[what]}
 
-    def accuracies(self, stage: str, schedule: str) -> "pd.Series[float]":
-        """Return by seed the test accuracies of an arm's selected configuration."""
+    def accuracies(self, stage: str, schedule: str, role: str = "selected") -> "pd.Series[float]":
+        """Return by seed the test accuracies of an arm's runs of one role."""
         runs = self.runs
-        own = runs[(runs.stage == stage) & (runs.role == "selected") & (runs.schedule == schedule)]
+        own = runs[(runs.stage == stage) & (runs.role == role) & (runs.schedule == schedule)]
         return own.set_index("seed").test_accuracy
 
 
@@ -93,10 +95,8 @@ def read(kept: Path) -> list[Experiment]:
     return experiments
 
 
-def interval(value: Mapping[str, Any] | None, scale: float = 100, sign: str = "") -> str:
+def interval(value: Mapping[str, Any], scale: float = 100, sign: str = "") -> str:
     """Show a mean and its 95% interval."""
-    if value is None:
-        return NOT_RUN
     shown = f"{scale * value['mean']:{sign}.2f}"
     if value["low"] is None:
         return shown
@@ -108,11 +108,10 @@ def of_mean(mean: Mean, scale: float = 100, sign: str = "") -> str:
     return interval({"mean": mean.mean, "low": mean.low, "high": mean.high}, scale, sign)
 
 
-def cell(value: Mapping[str, Any] | None, experiment: Experiment, sign: str = "") -> str:
+def cell(value: Mapping[str, Any], experiment: Experiment, sign: str = "") -> str:
     """Show it in points of accuracy, and its n where that is not the experiment's."""
     told = interval(value, sign=sign)
-    of_all = value is None or value["n"] == experiment.num_seeds
-    return told if of_all else f"{told} (n = {value['n']})"
+    return told if value["n"] == experiment.num_seeds else f"{told} (n = {value['n']})"
 
 
 def difference(told: Mapping[str, Any], experiment: Experiment) -> str:
@@ -228,6 +227,16 @@ def to_target(experiments: Sequence[Experiment], target: str = "primary") -> str
     return by_schedule(experiments, shown)
 
 
+def to_target_minus(experiments: Sequence[Experiment]) -> str:
+    """How many epochs later than each baseline adaptive reaches the primary target."""
+
+    def shown(each: Experiment, name: str) -> str:
+        told = each.by_baseline("times_saved").get(name)
+        return interval(told["difference"], 1, "+") if told else "no target"
+
+    return by_schedule(experiments, shown, f"{STUDIED} minus", without=STUDIED)
+
+
 def to_easy_target(experiments: Sequence[Experiment]) -> str:
     """The same of the easy target."""
     return to_target(experiments, "easy")
@@ -259,15 +268,18 @@ def selected(experiments: Sequence[Experiment]) -> str:
         of_arm = (epochs.stage == "final") & (epochs.role == "selected")
         final = epochs[of_arm & (epochs.schedule == STUDIED)]
         runs = [tuple(lr for lrs in run.lrs for lr in lrs) for _, run in final.groupby("run_id")]
-        lr, ratio = configuration["recipe"]["lr"], own.get("max_lr_ratio", 100.0)
-        at_bound = sum(max(lrs) >= 0.999 * lr * ratio for lrs in runs)
+        lr = configuration["recipe"]["lr"]
+        optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))])  # as on every task here
+        bound = highest_lr(optimizer, lr, own.get("max_lr_ratio", MAX_LR_RATIO))
+        at_bound = sum(max(lrs) >= 0.999 * bound for lrs in runs)
         weights = (own.get(f"{name}_weight") for name in ("complexity", "resource"))
         rows.append(
             [
                 *(
                     each.name,
                     f"{lr:.2g}",
-                    f"{ratio:.3g}",
+                    f"{bound:.2g}",
+                    f"{min(map(max, runs)):.2g} to {max(map(max, runs)):.2g}",
                     "on" if own.get("feedback", True) else "off",
                 ),
                 *("default" if weight is None else f"{weight:.2f}" for weight in weights),
@@ -275,8 +287,9 @@ def selected(experiments: Sequence[Experiment]) -> str:
                 f"{at_bound} of {len(runs)}",
             ]
         )
-    head = ["task", "base lr", "max_lr / base", "feedback", "complexity weight", "resource weight"]
-    return markdown([*head, "different learning rates", "runs at max_lr"], rows)
+    head = ["task", "base lr", "bound", "highest lr of a run", "feedback", "complexity weight"]
+    head += ["resource weight", "different learning rates", "runs at the bound"]
+    return markdown(head, rows)
 
 
 def ablations(experiments: Sequence[Experiment]) -> str:
@@ -287,12 +300,18 @@ def ablations(experiments: Sequence[Experiment]) -> str:
         for told in each.task["ablations"]:
             row = rows.setdefault((f"{told['schedule']}: {told['name']}", told["slowed"]), {})
             row[each.name] = cell(told["worth"], each, "+")
-    names = [each.name for each in with_some]
+        for stage, slow in (("ablation", False), ("contention", True)):
+            names = "signals off", "all off"
+            annealed, constant = (each.accuracies(stage, STUDIED, name) for name in names)
+            row = rows.setdefault((f"{STUDIED}, signals being off: the anneal", slow), {})
+            worth = mean_interval(list((annealed - constant).dropna()))
+            row[each.name] = of_mean(worth, sign="+")
+    head = ["without", "speed", *(f"{each.name}, n = {each.num_seeds}" for each in with_some)]
     return markdown(
-        ["without", "speed", *names],
+        head,
         [
-            [part, "slowed down" if slow else "steady", *(row.get(n, NOT_RUN) for n in names)]
-            for (part, slow), row in rows.items()
+            [part, "slowed down" if slow else "steady", *(row[e.name] for e in with_some)]
+            for (part, slow), row in sorted(rows.items(), key=lambda item: item[0][1])
         ],
     )
 
@@ -376,7 +395,16 @@ TABLES: dict[str, Callable[[Sequence[Experiment]], str]] = {
     table.__name__: table
     for table in (
         *(headline, selected, tasks, resources, commands, accuracy, differences, untuned),
-        *(untuned_minus_tuned, cost, to_target, to_easy_target, ablations, slowed, slowed_minus),
+        *(
+            untuned_minus_tuned,
+            cost,
+            to_target,
+            to_target_minus,
+            to_easy_target,
+            ablations,
+            slowed,
+            slowed_minus,
+        ),
         audits,
     )
 }
