@@ -53,6 +53,7 @@ def test_the_headline_is_the_sentence_of_the_report(name: str) -> None:
         assert f"| {said[1]}: {said[2]} {said[3]} |" in row.replace("*", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_is_what_its_ledger_says(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
