@@ -251,9 +251,9 @@ def cost(experiments: Sequence[Experiment]) -> str:
             arm, runs = each.arms[name], each.runs
             selected = runs[(runs.stage == "select") & (runs.schedule == name)]
             epochs = arm["search_epochs"] + selected.epoch_equivalents.sum() + task["num_epochs"]
-            reached = (cell(arm[k], each) for k in ("untuned_test_accuracy", "test_accuracy"))
-            one, all_ = reached
-            rows.append([each.name, name, task["num_epochs"], one, f"{epochs:.0f}", all_])
+            one, all_ = arm["untuned_test_accuracy"], arm["test_accuracy"]
+            untuned = task["num_epochs"], cell(one, each)
+            rows.append([each.name, name, *untuned, f"{epochs:.0f}", cell(all_, each)])
     head = ["task", "schedule", "epochs, untuned", "test accuracy [%]", "epochs, tuned"]
     return markdown([*head, "test accuracy [%]"], rows)
 

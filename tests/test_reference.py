@@ -40,6 +40,35 @@ def test_the_pages_say_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) ->
         assert reference.filled(page, experiments) == page, f"{path}: make its tables again"
 
 
+PAIRS = (
+    *("cifar10/resnet18", "fashion_mnist/resnet18", "mnist/cnn", "imdb/lstm", "ag_news/bilstm"),
+    *("imdb/bert", "ag_news/bert", "fashion_mnist_mini/cnn"),
+)
+EVERYWHERE = [
+    *("adaptive", "resource_complexity", "feedback", "step", "exponential", "constant", "cyclic"),
+]
+EXPERTS = ["cosine", "linear", "wsd", "onecycle", "plateau", "greedy", "schedule_free"]
+
+
+@pytest.mark.parametrize("table", ["accuracy", "untuned"])
+def test_every_cell_of_the_pairs_and_schedules_has_an_interval_and_n(table: str) -> None:
+    page = (KEPT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- table: {table} -->\n\n(.*?)\n\n<!-- end -->", page, flags=re.S)
+    assert found is not None
+    all_pairs, experts = (
+        [[cell.strip() for cell in row.strip("|").split("|")] for row in part.splitlines()]
+        for part in found[1].split("\n\n")
+    )
+    for (head, _, *rows), schedules in ((all_pairs, EVERYWHERE), (experts, EXPERTS)):
+        assert [row[0] for row in rows] == schedules
+        assert all(re.search(r", n = (8|10)$", column) for column in head[1:])
+        numbers = [cell for row in rows for cell in row[1:]]
+        assert len(numbers) == len(rows) * (len(head) - 1)
+        assert all(re.fullmatch(r"\d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\]", cell) for cell in numbers)
+    assert {column.split(",")[0] for column in all_pairs[0][1:]} == set(PAIRS)
+    assert len({column.split(",")[0] for column in experts[0][1:]}) >= 3
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_headline_is_the_sentence_of_the_report(name: str) -> None:
     verdict = json.loads((KEPT / name / "verdict.json").read_text(encoding="utf-8"))
