@@ -5,7 +5,8 @@
 
 The first keeps an ended experiment in ``results/reference/``, without weights and recordings. The
 second writes every ``<!-- table: NAME -->`` of README.md and ``results/reference/README.md`` anew,
-from what is kept (``reference_tables.py``).
+and ``results/reference/answer.svg``, from what is kept (``reference_tables.py``,
+``reference_figure.py``).
 """
 
 import gzip
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
+from reference_figure import draw
 from reference_tables import ASKED, TABLES, Experiment, read
 
 from tune_adaptive.analysis.estimates import Analysis
@@ -24,6 +26,7 @@ from tune_adaptive.analysis.stats import STUDIED
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "reference"
 PAGES = (ROOT / "README.md", KEPT / "README.md")
+ANSWER = KEPT / "answer.svg"
 FILES = (
     *("plan.toml", "verdict.json", "report.html", "report.md"),
     *("trials.parquet", "runs.parquet", "epochs.parquet"),
@@ -94,10 +97,11 @@ def filled(page: str, experiments: Sequence[Experiment]) -> str:
 
 @app.command()
 def tables() -> None:
-    """Write the tables of both pages."""
+    """Write the tables of both pages, and the figure."""
     experiments = read(KEPT)
     for path in PAGES:
         path.write_text(filled(path.read_text(encoding="utf-8"), experiments), encoding="utf-8")
+    ANSWER.write_text(draw(experiments), encoding="utf-8")
 
 
 if __name__ == "__main__":

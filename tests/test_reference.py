@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_the_pages_say_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) ->
         assert named == (["headline"] if path.parent == ROOT else list(dict.fromkeys(named)))
         assert set(named) == (set(reference.TABLES) if path.parent == KEPT else {"headline"})
         assert reference.filled(page, experiments) == page, f"{path}: make its tables again"
+
+
+def test_the_figure_shows_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, figure = (load(name, monkeypatch) for name in ("reference", "reference_figure"))
+    told = figure.described(reference.read(KEPT))
+    drawn = ElementTree.fromstring(reference.ANSWER.read_text(encoding="utf-8"))
+    [description] = drawn.iterfind(".//{http://purl.org/dc/elements/1.1/}description")
+    assert description.text == told, "python benchmarks/reference.py tables"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*?) \| \d+ \| adaptive, (\w+) (\|.*)$", readme, flags=re.M)
+    assert len(rows) == 2 * len(NAMES)
+    for name, of, cells in rows:
+        means = re.findall(r"([+-]\d+\.\d\d) \[[+-]", cells)
+        assert f"{name} {of} {', '.join(means)}" in told
 
 
 PAIRS = (

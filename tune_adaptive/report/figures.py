@@ -222,10 +222,11 @@ def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
                 for curve, values in zip(curves, drawn, strict=True):
                     curve += [*values, math.nan]
             look: Any = {"color": style.colour, "linestyle": style.line, "linewidth": 0.9}
+            look |= {"alpha": 0.9, "zorder": 3} if schedule == STUDIED else {"alpha": 0.4}
             for column in (0, 1):
                 label = None if column else schedule
-                grid[0, column].plot(curves[column], curves[2], alpha=0.7, label=label, **look)
-                grid[1, column].plot(curves[3 + column], curves[5], alpha=0.7, **look)
+                grid[0, column].plot(curves[column], curves[2], label=label, **look)
+                grid[1, column].plot(curves[3 + column], curves[5], **look)
         grid[0, 0].set(ylabel="validation accuracy [%]")
         grid[1, 0].set(ylabel="learning rate", yscale="log", xlabel="optimizer step")
         void = " (void)" if analysis.timing_void else ""
@@ -414,7 +415,7 @@ def _styles(analysis: Analysis) -> Iterator[Style]:
         yield Style(
             COLOURS[index % len(COLOURS)],
             LINES[(index + turn) % len(LINES)],
-            MARKERS[index % len(MARKERS)],
+            MARKERS[(index + turn) % len(MARKERS)],
         )
 
 
@@ -435,8 +436,11 @@ def _finish(
     for axes in drawn:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    if drawn[0].get_legend_handles_labels()[0]:
-        drawn[0].legend(frameon=False, loc="best", fontsize=7)
+    handles, labels = drawn[0].get_legend_handles_labels()
+    if handles:  # below the axes: as many schedules as there are would cover what is drawn
+        canvas.legend(
+            handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=7
+        )
     svg = io.StringIO()
     canvas.savefig(svg, format="svg", metadata={"Date": None})
     drawing = svg.getvalue()
