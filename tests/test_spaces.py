@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
@@ -58,6 +59,13 @@ def test_conditions_decide_what_is_suggested(tmp_path: Path) -> None:
         assert space.violations(values) == []
         seen.add(values["on"])
     assert seen == {True, False}
+
+
+def test_a_point_of_numpys_has_plain_values(tmp_path: Path) -> None:
+    """A run's budget clock would count in them, and its end be no bool that JSON knows."""
+    space = load(tmp_path, GOOD, common=COMMON.replace("log = true\n", ""))
+    values = space.at(np.array([0.5, 0.0, 0.5]))
+    assert [type(value) for value in values.values()] == [float, bool, int]
 
 
 def test_defaults_come_from_the_file_then_from_the_builder(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ class SearchSpace:
         values: dict[str, Value] = {}
         for parameter, quantile in zip(self.parameters, point, strict=True):
             if parameter.active(values):
-                values[parameter.name] = parameter.at(quantile)
+                values[parameter.name] = parameter.at(float(quantile))  # numpy's would stay one
         return values
 
     def violations(self, values: Mapping[str, object]) -> list[str]:
