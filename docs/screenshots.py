@@ -62,7 +62,7 @@ def main(
         finally:
             search.terminate()
             search.wait()
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page = browser.new_page(viewport={"width": WIDTH, "height": 2 * HEIGHT})
         page.goto((Path(folder) / "first" / "report.html").as_uri())
         shoot(page, to / "report.png")
         browser.close()
