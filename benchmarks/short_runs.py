@@ -1,0 +1,103 @@
+"""Why does adaptive lose on ``imdb/bert``, where a run has 30 steps? Does it anneal too early?
+
+    python benchmarks/short_runs.py --data-dir DIR --model-path FOLDER
+
+What the reference experiment selected, and the defaults, with the anneal beginning later: at a
+fraction h of the run. Other training texts than there, 1,200 validation texts (there: 160) that are
+of no test split, and seeds that nothing else uses. Signals are steady.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from tune_adaptive import load_schedule
+from tune_adaptive.analysis.stats import STUDIED, mean_interval
+from tune_adaptive.pilots import calibrate
+from tune_adaptive.runs import Configuration, Recipe, RunSpec
+from tune_adaptive.tasks import TaskOptions, make_task
+from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import Material, train
+
+TASK = "imdb/bert"
+BEST = Path(__file__).resolve().parent.parent / "results/reference/imdb-bert/best/imdb-bert"
+TRAIN_SIZE, MAX_LENGTH, NUM_EPOCHS = 320, 32, 3
+BASE_LR = 5e-5  # the default of bert in search_spaces/common.toml
+SEEDS = range(500_000, 500_016)
+PROCESSES = 2
+
+
+def main(
+    data_dir: Annotated[Path, typer.Option()], model_path: Annotated[str, typer.Option()]
+) -> None:
+    """Print the table."""
+    options = TaskOptions(data_dir, model_path, max_length=MAX_LENGTH)
+    print("| configuration | base lr | h | validation accuracy [%] | minus tuned step | n |")
+    print("|---|---|---|---|---|---|")
+    step: list[float] = []
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        for said, h, configuration in rows(material(options).description.complexity.value):
+            found = list(pool.map(partial(accuracy, options, configuration), SEEDS))
+            told = ""
+            if step:
+                minus = mean_interval([a - b for a, b in zip(found, step, strict=True)])
+                told = f"{minus.mean:+.2f} [{minus.low:+.2f}, {minus.high:+.2f}]"
+            step = step or found
+            mean = mean_interval(found)
+            print(
+                f"| {said} | {configuration.recipe.lr:.2g} | {h} "
+                f"| {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] | {told} | {mean.n} |",
+                flush=True,
+            )
+
+
+@cache
+def material(options: TaskOptions) -> Material:
+    """Return what is trained on, and validated on."""
+    task = make_task(TASK, options)
+    data = task.load().with_train_size(TRAIN_SIZE)
+    cpu = torch.device("cpu")
+    splits = Split.of(data.train, cpu), Split.of(data.validation, cpu)
+    return Material(task, data.describe(), *splits)
+
+
+def accuracy(options: TaskOptions, configuration: Configuration, seed: int) -> float:
+    """Train once; return the validation accuracy in percent."""
+    torch.set_num_threads(1)
+    own = material(options)
+    precision = calibrate(own, "auto", by_clock=False).precision
+    run = RunSpec("", "search", TASK, configuration, seed, NUM_EPOCHS, precision, "steady")
+    *_, last = train(run, own)
+    return 100 * last.val_accuracy
+
+
+def rows(complexity: float) -> Iterator[tuple[str, str, Configuration]]:
+    """What is run: its name, where the anneal begins, and the configuration. StepLR first."""
+    yield "step, searched", "", searched("step")
+    for said, configuration, holds in (
+        ("searched", searched(STUDIED), (0.4, 0.6, 0.8)),
+        ("defaults", Configuration(STUDIED, Recipe(lr=BASE_LR)), (0.8,)),
+    ):
+        own = dict(configuration.parameters)
+        h = 0.1 + float(own.get("complexity_weight", 0.5)) * complexity
+        yield f"{STUDIED}, {said}", f"{h:.2f}", configuration
+        for h in holds:
+            later = own | {"hold": h, "complexity_weight": 0.0}
+            yield f"{STUDIED}, {said}", f"{h:.2f}", replace(configuration, parameters=later)
+    yield "constant, defaults", "", Configuration("constant", Recipe(lr=BASE_LR))
+
+
+def searched(schedule: str) -> Configuration:
+    """Return what the reference experiment selected."""
+    return load_schedule(BEST / f"{schedule}.toml").configuration
+
+
+if __name__ == "__main__":
+    typer.run(main)
