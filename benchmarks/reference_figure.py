@@ -7,9 +7,9 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.style
 from matplotlib.figure import Figure
-from reference_tables import ASKED, Experiment
+from reference_tables import ASKED, Experiment, difference, is_found
 
-from tune_adaptive.analysis.stats import ALPHA, STUDIED
+from tune_adaptive.analysis.stats import STUDIED
 
 LOOKS: dict[str, dict[str, Any]] = {  # Okabe and Ito's colours
     ASKED[0]: {"color": "#D55E00", "marker": "s"},
@@ -59,19 +59,18 @@ def against(each: Experiment, what: str) -> list[dict[str, Any]]:
 
 
 def described(experiments: Sequence[Experiment]) -> str:
-    """Return the figure in words."""
+    """Return the figure in words: what is filled stands between asterisks."""
     lines = []
     for what, of in PANELS.items():
         for each in experiments:
-            means = (100 * told["difference"]["mean"] for told in against(each, what))
-            shown = ", ".join(f"{mean:+.2f}" for mean in means)
-            lines.append(f"{each.name} {of} {shown}")
-    names = ", ".join(LOOKS)
-    return f"{STUDIED} minus {names}, in points of test accuracy: {'; '.join(lines)}."
+            shown = " | ".join(difference(told, each) for told in against(each, what))
+            lines.append(f"{each.name}, {of}: {shown}")
+    names = " | ".join(LOOKS)
+    return f"{STUDIED} minus {names}, in points of test accuracy. {'; '.join(lines)}."
 
 
 def _interval(axes: Any, y: float, told: dict[str, Any], look: dict[str, Any]) -> None:
     mean, low, high = (100 * told["difference"][key] for key in ("mean", "low", "high"))
     axes.hlines(y, low, high, color=look["color"], linewidth=1.2)
-    is_found = told["p_holm"] is not None and told["p_holm"] < ALPHA
-    axes.plot(mean, y, markersize=5, markerfacecolor=look["color"] if is_found else "white", **look)
+    face = look["color"] if is_found(told) else "white"
+    axes.plot(mean, y, markersize=5, markerfacecolor=face, **look)

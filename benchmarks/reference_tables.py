@@ -114,11 +114,15 @@ def cell(value: Mapping[str, Any], experiment: Experiment, sign: str = "") -> st
     return told if value["n"] == experiment.num_seeds else f"{told} (n = {value['n']})"
 
 
+def is_found(told: Mapping[str, Any]) -> bool:
+    """Whether Holm's test finds a difference."""
+    return told["p_holm"] is not None and told["p_holm"] < ALPHA
+
+
 def difference(told: Mapping[str, Any], experiment: Experiment) -> str:
     """Show a difference; bold where Holm's test finds it."""
     shown = cell(told["difference"], experiment, "+")
-    is_found = told["p_holm"] is not None and told["p_holm"] < ALPHA
-    return f"**{shown}**" if is_found else shown
+    return f"**{shown}**" if is_found(told) else shown
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

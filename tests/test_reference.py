@@ -51,8 +51,8 @@ def test_the_figure_shows_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch)
     rows = re.findall(r"^\| (.*?) \| \d+ \| adaptive, (\w+) (\|.*)$", readme, flags=re.M)
     assert len(rows) == 2 * len(NAMES)
     for name, of, cells in rows:
-        means = re.findall(r"([+-]\d+\.\d\d) \[[+-]", cells)
-        assert f"{name} {of} {', '.join(means)}" in told
+        means = re.findall(r"\**[+-]\d+\.\d\d \[[+-][^|]*\]\**", cells)
+        assert f"{name}, {of}: {' | '.join(means)}" in told
 
 
 PAIRS = (
