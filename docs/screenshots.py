@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
-SMALL = ("--epochs", "3", "--budget", "4", "--final-seeds", "4")
+SMALL = ("--epochs", "3", "--budget", "8", "--final-seeds", "6")
 WIDTH, HEIGHT = 1280, 620  # below lie paths of the machine
 NUM_LOOKS, LOOK_MS = 12, 5_000
 
