@@ -1,0 +1,34 @@
+"""One row of the table of hostile inputs: what is handed in, and what must come of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def nothing(folder: Path) -> None:
+    """Hand in nothing but the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A hostile input, the command that meets it, and how that must end.
+
+    Attributes:
+        name: The input in a few words; unique in the table.
+        command: After ``tune-adaptive``; ``{here}`` is the row's own folder, ``{finished}`` a
+            copy of a small finished experiment, made where it is named. It runs in ``{here}``.
+        code: Exit code: 0, 2, 3, 4 or 5.
+        message: What the first line of the message says, ``error: `` left out, as a pattern of
+            ``re``, from its start; where the code is 0, what is said anywhere.
+        given: Makes the input in the row's folder before the command runs.
+        environment: Variables; where there are any, the command runs in a process of its own.
+        slow: Whether it takes too long for the default tests.
+    """
+
+    name: str
+    command: str
+    code: int
+    message: str
+    given: Callable[[Path], None] = nothing
+    environment: Mapping[str, str] = field(default_factory=dict)
+    slow: bool = False

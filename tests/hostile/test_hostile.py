@@ -1,0 +1,88 @@
+"""Whatever is handed in ends in a result or in one clear message; never in a traceback.
+
+The table is made of the rows of ``data``, ``options``, ``folders``, ``environments`` and
+``signals``. Rows run in this process, by the function that the command line calls; those with
+variables of their own, in a process of their own. An exception that leaves the command fails
+its row.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import data, environments, folders, options, signals
+from tests.hostile.row import Row
+from tune_adaptive.__main__ import main
+
+ROWS: tuple[Row, ...] = (
+    *data.ROWS,
+    *options.ROWS,
+    *folders.ROWS,
+    *environments.ROWS,
+    *signals.ROWS,
+)
+MIN_ROWS = 1
+
+
+def told_here(arguments: list[str]) -> int:
+    """Run a command in this process; return its exit code."""
+    before, sys.argv = sys.argv, ["tune-adaptive", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def parameter(row: Row) -> object:
+    return pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else [])
+
+
+@pytest.mark.parametrize("row", [parameter(row) for row in ROWS])
+def test_hostile(
+    row: Row,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    finished = tmp_path / "finished"
+    if "{finished}" in row.command:
+        shutil.copytree(request.getfixturevalue("finished"), finished)
+    row.given(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    places = {"here": str(tmp_path), "finished": str(finished)}
+    arguments = [word.format(**places) for word in row.command.split()]
+    if row.environment:
+        variables = {name: value.format(**places) for name, value in row.environment.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "tune_adaptive", *arguments],
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        code, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        code = told_here(arguments)
+        out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert code == row.code, out + err
+    if row.code == 0:
+        assert re.search(row.message, out + err), out + err
+    else:
+        first = next((line for line in err.splitlines() if line.startswith("error: ")), err)
+        assert re.match(row.message, first.removeprefix("error: ")), err
+
+
+def test_the_table_is_large_and_its_names_are_unique() -> None:
+    names = [row.name for row in ROWS]
+    assert len(names) == len(set(names))
+    assert len(names) >= MIN_ROWS
