@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.signals.complexity import Complexity, measure_complexity
+from tune_adaptive.tasks.arrays import as_promised, moments, problems
 
 Labels = npt.NDArray[np.int64]  # (N,)
 Kind = Literal["image", "text", "features"]
@@ -56,6 +57,14 @@ class Examples:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays)
 
+    def cast(self) -> "Examples":
+        """Return the examples in the types promised above, as far as nothing is lost."""
+        return Examples(
+            as_promised(self.x, "x", self),
+            as_promised(self.y, "y", self),
+            as_promised(self.lengths, "lengths", self),
+        )
+
     def take(self, rows: npt.NDArray[np.int64]) -> "Examples":
         """Return the examples at ``rows``, in that order."""
         return Examples(*(array[rows] for array in self.arrays))
@@ -93,12 +102,16 @@ class Dataset:
         validation: What configurations are chosen by.
         test: What the chosen ones are compared on.
         vocab_size: Of texts: token ids are in [0, vocab_size).
+        classes: Names of the classes 0 to K - 1, where they have names.
+        remarks: What the plan should say of them: what was left out or converted.
     """
 
     train: Examples
     validation: Examples
     test: Examples
     vocab_size: int = 0
+    classes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -118,7 +131,7 @@ class Dataset:
         if self.train.lengths is not None:
             num_features = float(self.train.lengths.mean())
         else:
-            mean, std = _moments(self.train.x)
+            mean, std = moments(self.train.x)
             num_features = float(math.prod(self.train.x.shape[1:]))
         return Description(
             kind=kind,
@@ -152,57 +165,25 @@ class Dataset:
         rows = stratified(self.train.y, num_examples, np.random.default_rng(SPLIT_SEED))
         return replace(self, train=self.train.take(rows))
 
+    def cast(self) -> "Dataset":
+        """Return it in the types and the layout that :class:`Examples` promises.
+
+        Nothing is cast that would lose something, and nothing copied that is right already;
+        :meth:`problems` says what is left.
+        """
+        splits: dict[str, Any] = {
+            name: split.cast() for name, split in self.splits.items() if isinstance(split, Examples)
+        }
+        return replace(self, **splits)
+
     def problems(self) -> list[str]:
         """Say what about the arrays cannot be trained on; empty if nothing is."""
-        found: list[str] = []
-        for name, split in self.splits.items():
-            if len(split) == 0:
-                found.append(f"{name}: is empty")
-            elif any(len(array) != len(split) for array in split.arrays):
-                sizes = ", ".join(str(len(array)) for array in split.arrays)
-                found.append(f"{name}: its arrays have different lengths: {sizes}")
-            elif split.kind != self.train.kind or split.x.shape[1:] != self.train.x.shape[1:]:
-                found.append(
-                    f"{name}: {split.kind} of shape {split.x.shape[1:]}, but the training split "
-                    f"is {self.train.kind} of shape {self.train.x.shape[1:]}"
-                )
-            elif not np.issubdtype(split.y.dtype, np.integer):
-                found.append(f"{name}: labels must be integers, are {split.y.dtype}")
-            elif split.kind == "features" and not np.isfinite(split.x).all():
-                found.append(f"{name}: features must be finite numbers")
-        if found:
-            return found
-        classes = np.unique(self.train.y)
-        num_classes = int(classes[-1]) + 1
-        if classes[0] < 0 or num_classes < 2:
-            return [f"train: classes must be 0, 1, ..., at least two, are {classes.tolist()[:20]}"]
-        missing = sorted(set(range(num_classes)) - set(classes.tolist()))
-        if missing:
-            found.append(f"train: no example of class {', '.join(map(str, missing[:20]))}")
-        for name, split in (("validation", self.validation), ("test", self.test)):
-            low, high = int(split.y.min()), int(split.y.max())
-            if low < 0 or high >= num_classes:
-                found.append(
-                    f"{name}: a label {low if low < 0 else high}, but the training split has "
-                    f"classes 0 to {num_classes - 1}"
-                )
-        return found
-
-
-def _moments(x: npt.NDArray[Any]) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation over all but the last axis."""
-    columns = x.reshape(-1, x.shape[-1])
-    if x.dtype != np.uint8:
-        return columns.mean(axis=0, dtype=np.float64).tolist(), columns.std(
-            axis=0, dtype=np.float64
-        ).tolist()
-    values = np.arange(256)  # exact, and without a copy of the data in floating point
-    shares = [np.bincount(column, minlength=256) / len(column) for column in columns.T]
-    mean = [float(share @ values) for share in shares]
-    variance = [
-        float(share @ (values - centre) ** 2) for share, centre in zip(shares, mean, strict=True)
-    ]
-    return mean, [math.sqrt(value) for value in variance]
+        strange = [
+            f"{name}: must be Examples, is {type(split).__name__}"
+            for name, split in self.splits.items()
+            if not isinstance(split, Examples)
+        ]
+        return strange or problems(self)
 
 
 def load_fashion_mnist_mini() -> Dataset:

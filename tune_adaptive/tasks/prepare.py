@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from tune_adaptive.tasks.data import (
     split_validation,
 )
 from tune_adaptive.tasks.datasets import DATASETS, Source
-from tune_adaptive.tasks.sources import Files, find_files, read_images, read_texts
+from tune_adaptive.tasks.read import read_files
+from tune_adaptive.tasks.sources import Files, find_files
 from tune_adaptive.tasks.tokens import Encoder
 
-VERSION = 1
+VERSION = 2
 """Changes whenever the same files and options would give other arrays."""
 
 
@@ -71,24 +72,21 @@ def prepare(
     except OSError:
         kept = False  # nowhere to keep it: prepared anew each time
     if not kept:
-        return _read(files, source, train_size, encoder)
-    with FileLock(path.with_suffix(".lock")):
-        data = load_arrays(path)
-        if data is None:
-            data = _read(files, source, train_size, encoder)
-            save_arrays(path, data)
-    return data
+        data = _read(name, files, source, train_size, encoder)
+    else:
+        with FileLock(path.with_suffix(".lock")):
+            there = load_arrays(path)
+            data = there or _read(name, files, source, train_size, encoder)
+            if there is None:
+                save_arrays(path, data)
+    return replace(data, remarks=files.unused + data.remarks)
 
 
-def _read(files: Files, source: Source, train_size: int | None, encoder: Encoder | None) -> Dataset:
-    raw: dict[str, tuple[Any, npt.NDArray[np.int64]]] = {}
-    for split, paths in files.splits.items():
-        if source.shape is not None:
-            raw[split] = read_images(paths, source.num_classes, source.shape)
-        else:
-            raw[split] = read_texts(paths, source.num_classes)
-        if len(raw[split][1]) == 0:
-            raise InputError(f"{files.folder}: {split}: is empty")
+def _read(
+    name: str, files: Files, source: Source, train_size: int | None, encoder: Encoder | None
+) -> Dataset:
+    read = read_files(name, files, source)
+    raw: dict[str, tuple[Any, npt.NDArray[np.int64]]] = {**read.splits}
     x, y = raw["train"]
     rows, validation = split_validation(y, train_size)
     if "validation" in raw:
@@ -111,7 +109,14 @@ def _read(files: Files, source: Source, train_size: int | None, encoder: Encoder
             tokens, lengths = pad(tokenizer.encode([x[row] for row in rows]), tokenizer.pad_id)
             splits[name] = Examples(tokens, y[rows], lengths)
         splits = _same_width(splits, tokenizer.pad_id)
-    data = Dataset(splits["train"], splits["validation"], splits["test"], vocab_size)
+    data = Dataset(
+        splits["train"],
+        splits["validation"],
+        splits["test"],
+        vocab_size,
+        classes=read.classes,
+        remarks=read.remarks,
+    )
     missing = sorted(set(range(source.num_classes)) - set(data.train.y.tolist()))
     if missing:
         raise InputError(
@@ -138,6 +143,7 @@ def _same_width(splits: dict[str, Examples], pad_id: int) -> dict[str, Examples]
 def save_arrays(path: Path, data: Dataset) -> None:
     """Write ``data`` as one file that appears whole or not at all."""
     arrays: dict[str, Any] = {"vocab_size": np.int64(data.vocab_size)}
+    arrays |= {"classes": np.array(data.classes, str), "remarks": np.array(data.remarks, str)}
     for name, split in data.splits.items():
         arrays |= {
             f"{name}_{part}": array
@@ -161,6 +167,7 @@ def load_arrays(path: Path) -> Dataset | None:
             Examples(arrays[f"{name}_x"], arrays[f"{name}_y"], arrays.get(f"{name}_lengths"))
             for name in ("train", "validation", "test")
         )
-        return Dataset(train, validation, test, int(arrays["vocab_size"]))
+        classes, remarks = (tuple(arrays[name].tolist()) for name in ("classes", "remarks"))
+        return Dataset(train, validation, test, int(arrays["vocab_size"]), classes, remarks)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

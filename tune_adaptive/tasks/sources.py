@@ -1,36 +1,26 @@
-"""Where a data set comes from, and how its files are read.
+"""Where a data set comes from: which files are its splits, and what else lies there.
 
 In this order: the folder the person named, the local cache of the hub, the hub. Never a
 silent substitute: a folder that was named must have it.
 """
 
 import hashlib
-import io
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
 from tune_adaptive.errors import InputError
-from tune_adaptive.tasks.data import Labels
 from tune_adaptive.tasks.datasets import Source
 from tune_adaptive.tasks.hub import fetch
+from tune_adaptive.tasks.images import SUFFIXES
 
-IMAGE_COLUMNS = ("image", "img")
-TEXT_COLUMNS = ("text",)
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 REQUIRED_SPLITS = ("train", "test")
+FORMATS = {"text": ("parquet", "csv", "tsv", "jsonl"), "image": ("parquet",)}
 SHARD = re.compile(r"(?P<split>.+)-(?P<index>\d+)-of-(?P<num>\d+)")
 """How the hub names the files of a split that it cut."""
+MAX_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +31,26 @@ class Files:
         folder: Where they lie.
         splits: By split, its files, or the one folder that holds a folder of images per class;
             ``train`` and ``test``, and ``validation`` where the data set has its own.
+        unused: What else lies there, in words.
     """
 
     folder: Path
     splits: Mapping[str, Sequence[Path]]
+    unused: tuple[str, ...] = ()
 
     def sha256(self) -> str:
-        """Hash the content of all files."""
+        """Hash the content of all files that are used."""
         digest = hashlib.sha256()
         for split, paths in sorted(self.splits.items()):
             digest.update(split.encode())
             for path in paths:
-                for file in _images_in(path) if path.is_dir() else [path]:
-                    digest.update(str(file.relative_to(self.folder)).encode())
-                    with file.open("rb") as opened:
-                        digest.update(hashlib.file_digest(opened, "sha256").digest())
+                for file in images_of(path) if path.is_dir() else [path]:
+                    digest.update(os.fsencode(file.relative_to(self.folder)))
+                    try:
+                        with file.open("rb") as opened:
+                            digest.update(hashlib.file_digest(opened, "sha256").digest())
+                    except OSError as error:
+                        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
         return digest.hexdigest()
 
 
@@ -91,7 +86,8 @@ def find_files(name: str, source: Source, data_dir: Path | None) -> Files:
         raise InputError("\n".join(f"{folder}: {what}" for what in lacking))
     splits = (*REQUIRED_SPLITS, "validation")
     paths = {split: _files_of(folder, split, source.kind) for split in splits}
-    return Files(folder, {split: found for split, found in paths.items() if found})
+    found = {split: own for split, own in paths.items() if own}
+    return Files(folder, found, _unused(folder, found))
 
 
 def _lacking(folder: Path, kind: str) -> list[str]:
@@ -101,11 +97,11 @@ def _lacking(folder: Path, kind: str) -> list[str]:
         paths = _files_of(folder, split, kind)
         if not paths and split in REQUIRED_SPLITS:
             endings = (
-                f"{split}-*.csv or {split}-*.jsonl"
+                f"{split}-*.csv, {split}-*.tsv or {split}-*.jsonl"
                 if kind == "text"
                 else f"a folder {split}/ of a folder per class"
             )
-            lacking.append(f"no {split}-*.parquet there, nor {endings}")
+            lacking.append(f"no {split}-*.parquet there, nor {endings}{_there(folder)}")
         there = {path.name for path in paths}
         for path in paths:
             if shard := SHARD.fullmatch(path.stem):
@@ -119,123 +115,90 @@ def _lacking(folder: Path, kind: str) -> list[str]:
     return list(dict.fromkeys(lacking))
 
 
+def _there(folder: Path) -> str:
+    """Say what lies in a folder that lacks something."""
+    names = sorted(readable(path.name) for path in folder.iterdir()) if folder.is_dir() else []
+    return f"; there is {_some(names)}" if names else ""
+
+
 def _files_of(folder: Path, split: str, kind: str) -> list[Path]:
     """Return the split's files in the first format that is there."""
-    for suffix in ("parquet", "csv", "jsonl") if kind == "text" else ("parquet",):
-        if paths := sorted(
-            {*folder.glob(f"{split}-*.{suffix}"), *folder.glob(f"{split}.{suffix}")}
-        ):
+    for suffix in FORMATS[kind]:
+        named = {*folder.glob(f"{split}-*.{suffix}"), *folder.glob(f"{split}.{suffix}")}
+        if paths := sorted(path for path in named if path.is_file()):
             return paths
     inside = folder / split
     return [inside] if kind == "image" and inside.is_dir() else []
 
 
-def read_images(
-    paths: Sequence[Path], num_classes: int, shape: tuple[int, int, int]
-) -> tuple[npt.NDArray[np.uint8], Labels]:
-    """Read images and their classes.
-
-    Args:
-        paths: Parquet files in the hub's own columns (image or img, label), or a folder of a
-            folder per class, the classes in the order of their names.
-        num_classes: K; labels are in [0, K).
-        shape: (H, W, C) of every image.
-
-    Returns:
-        Images, uint8, (N, H, W, C), and labels, int64, (N,).
+def images_of(folder: Path) -> list[Path]:
+    """Return the images of a folder of a folder per class, in the order of their paths.
 
     Raises:
-        InputError: Which file and row, what is wrong there, and what is allowed.
+        InputError: What is named like an image is no file.
     """
-    images: list[npt.NDArray[np.uint8]] = []
-    labels: list[int] = []
-    for path in paths:
-        if path.is_dir():
-            classes = sorted(inside.name for inside in path.glob("*/"))
-            for file in _images_in(path):
-                images.append(_decode(file.read_bytes(), shape, str(file)))
-                labels.append(classes.index(file.parent.name))
-            _check_labels(labels, num_classes, str(path))
-            continue
-        column, of_file = _read(path, IMAGE_COLUMNS, num_classes)
-        for row, cell in enumerate(column):
-            encoded = cell.get("bytes") if isinstance(cell, dict) else None
-            if not encoded:
-                raise InputError(f"{path}: row {row}: no image bytes there")
-            images.append(_decode(encoded, shape, f"{path}: row {row}"))
-        labels += of_file
-    return (
-        np.stack(images) if images else np.empty((0, *shape), np.uint8),
-        np.asarray(labels, dtype=np.int64),
+    images = sorted(
+        path
+        for inside in folder.iterdir()
+        if inside.is_dir() and not _is_hidden(inside)
+        for path in inside.iterdir()
+        if _is_image(path)
     )
-
-
-def read_texts(paths: Sequence[Path], num_classes: int) -> tuple[list[str], Labels]:
-    """Read texts and their classes from Parquet, CSV or JSON lines (text, label).
-
-    Raises:
-        InputError: Which file and row, what is wrong there, and what is allowed.
-    """
-    texts: list[str] = []
-    labels: list[int] = []
-    for path in paths:
-        column, of_file = _read(path, TEXT_COLUMNS, num_classes)
-        for row, text in enumerate(column):
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"{path}: row {row}: the text is empty")
-        texts += column
-        labels += of_file
-    return texts, np.asarray(labels, dtype=np.int64)
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _decode(encoded: bytes, shape: tuple[int, int, int], where: str) -> npt.NDArray[np.uint8]:
-    height, width, channels = shape
-    try:
-        image = np.asarray(Image.open(io.BytesIO(encoded)))
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{where}: not an image: {error}") from error
-    image = image if image.ndim == 3 else image[:, :, None]
-    if image.shape != shape or image.dtype != np.uint8:
+    if strange := [path for path in images if not path.is_file()]:
         raise InputError(
-            f"{where}: an image of {' x '.join(map(str, image.shape))} ({image.dtype}); must be "
-            f"{height} x {width} x {channels} (uint8)"
-        )
-    return image
-
-
-def _read(path: Path, names: Sequence[str], num_classes: int) -> tuple[list[Any], list[int]]:
-    """Read the first of the columns ``names`` that is there, and the labels."""
-    try:
-        table = _table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read, truncated perhaps: {error}") from error
-    name = next((name for name in names if name in table.column_names), None)
-    if name is None or "label" not in table.column_names:
-        raise InputError(
-            f"{path}: needs the columns {' (or '.join(names)}{')' * (len(names) - 1)} and label, "
-            f"has {table.column_names}"
-        )
-    labels = table.column("label").to_pylist()
-    _check_labels(labels, num_classes, str(path))
-    return table.column(name).to_pylist(), labels
-
-
-def _table(path: Path) -> Any:
-    if path.suffix == ".csv":
-        lines = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        return pyarrow.csv.read_csv(path, parse_options=lines)
-    if path.suffix == ".jsonl":
-        return pyarrow.json.read_json(path)
-    return pq.read_table(path)
-
-
-def _check_labels(labels: Sequence[Any], num_classes: int, where: str) -> None:
-    for row, label in enumerate(labels):
-        if not isinstance(label, int) or not 0 <= label < num_classes:
-            raise InputError(
-                f"{where}: row {row}: label {label!r}; must be an integer in [0, {num_classes - 1}]"
+            "\n".join(
+                f"{path}: " + ("a broken link" if path.is_symlink() else "not a regular file")
+                for path in strange[:MAX_SHOWN]
             )
+        )
+    return images
+
+
+def _unused(folder: Path, splits: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    """Say what lies in a data set's folder and is not read, and how much of it."""
+    used = {path for paths in splits.values() for path in paths}
+    remarks = [_counted("files", folder, [path for path in folder.iterdir() if path not in used])]
+    for path in used:
+        if not path.is_dir():
+            continue
+        inside = list(path.iterdir())
+        classes = [each for each in inside if each.is_dir() and not _is_hidden(each)]
+        loose = [each for each in inside if each not in classes]
+        others = [each for cls in classes for each in cls.iterdir() if not _is_image(each)]
+        folders = [each for each in others if each.is_dir() and not _is_hidden(each)]
+        hidden = [each for each in (*loose, *others) if _is_hidden(each)]
+        remarks += [
+            _counted("hidden files", folder, hidden),
+            _counted("files outside the classes", folder, set(loose) - set(hidden)),
+            _counted("folders within classes", folder, folders),
+            _counted("files that are no images", folder, set(others) - {*hidden, *folders}),
+            _counted(
+                "folders without images",
+                folder,
+                [each for each in classes if not any(map(_is_image, each.iterdir()))],
+            ),
+        ]
+    return tuple(filter(None, remarks))
+
+
+def _counted(what: str, folder: Path, paths: Collection[Path]) -> str:
+    names = sorted(readable(str(path.relative_to(folder))) for path in paths)
+    return f"not used: {len(names)} {what}: {_some(names)}" if names else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_SHOWN]) + (", ..." if len(names) > MAX_SHOWN else "")
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith((".", "__MACOSX"))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether its name is an image's. A folder or a hidden file of that name is none."""
+    return path.suffix.lower() in SUFFIXES and not _is_hidden(path) and not path.is_dir()
+
+
+def readable(name: str) -> str:
+    """Return a file's name as text that can be stored: what is not UTF-8 in it is escaped."""
+    return os.fsencode(name).decode(errors="backslashreplace")

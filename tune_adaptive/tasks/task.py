@@ -69,6 +69,7 @@ class Task:
         data = self.data() if callable(self.data) else self.data
         if not isinstance(data, Dataset):
             raise InputError(f"{self.name}: its data must be a Dataset, is {type(data).__name__}")
+        data = data.cast()
         if problems := data.problems():
             raise InputError("\n".join(f"{self.name}: {problem}" for problem in problems))
         return data

@@ -16,7 +16,8 @@ import typer
 
 from tune_adaptive.tasks.data import stratified
 from tune_adaptive.tasks.datasets import DATASETS
-from tune_adaptive.tasks.sources import find_files, read_images
+from tune_adaptive.tasks.read import read_files
+from tune_adaptive.tasks.sources import find_files
 
 HERE = Path(__file__).parent
 SEED = 2017  # the year of the data set
@@ -32,10 +33,10 @@ def make(
     """Write the subset as one compressed file."""
     rng = np.random.default_rng(SEED)
     source = DATASETS["fashion_mnist"]
-    assert source.shape is not None
-    files = find_files("fashion_mnist", source, data_dir).splits
-    train_x, train_y = read_images(files["train"], source.num_classes, source.shape)
-    test_x, test_y = read_images(files["test"], source.num_classes, source.shape)
+    files = find_files("fashion_mnist", source, data_dir)
+    read = read_files("fashion_mnist", files, source).splits
+    (train_x, train_y), (test_x, test_y) = read["train"], read["test"]
+    assert isinstance(train_x, np.ndarray) and isinstance(test_x, np.ndarray)
     picked = stratified(train_y, num_train + num_validation, rng)
     inner = stratified(train_y[picked], num_validation, rng)
     held_out = np.zeros(len(picked), dtype=bool)

@@ -1,0 +1,132 @@
+"""Labels of files to classes 0 to K - 1. What the classes are, the training split decides."""
+
+import re
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.tasks.data import Labels
+from tune_adaptive.tasks.tables import Table
+
+MAX_TOLD = 5
+"""Rows of a file that are named; of more, their number."""
+_WHOLE = re.compile(r"[+-]?[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes of a data set.
+
+    Attributes:
+        num: K.
+        names: In the order of their numbers; empty where nothing names them.
+        are_labels: Whether the labels are these names, not numbers.
+    """
+
+    num: int
+    names: tuple[str, ...]
+    are_labels: bool
+
+    @classmethod
+    def of(cls, train: Sequence[Table], num: int, dataset: str) -> "Classes":
+        """Return the classes that the training split has.
+
+        Names are numbered in their alphabetical order; whole numbers, also in digits, are
+        numbers of classes already, and the file may say what they stand for.
+
+        Args:
+            train: The training split's files.
+            num: K that the data set declares.
+            dataset: Its name, for messages.
+
+        Raises:
+            InputError: The names are not K.
+        """
+        labels = [label for table in train for label in table.labels]
+        if any(table.is_named for table in train):
+            names = tuple(sorted(set(labels)))
+        else:
+            names = tuple(sorted({label for label in labels if _is_name(label)}))
+        if not names:
+            return cls(num, next((t.class_names for t in train if t.class_names), ()), False)
+        if len(names) != num:
+            raise InputError(
+                f"{train[0].path}: {len(names)} classes: {_listed(names)}; {dataset} has {num}"
+            )
+        return cls(num, names, True)
+
+    def number(self, table: Table) -> Labels:
+        """Return the class of each row, (N,), in [0, K).
+
+        Raises:
+            InputError: Every label that is none of train's, as far as there are not many.
+        """
+        numbers: list[int] = []
+
+        def problems() -> Iterator[str]:
+            for row, label in enumerate(table.labels):
+                number, problem = self._number(table, label)
+                numbers.append(number)
+                if problem:
+                    yield f"{table.at(row)}: {problem}"
+
+        raise_all(problems())
+        return np.asarray(numbers, dtype=np.int64)
+
+    def _number(self, table: Table, label: object) -> tuple[int, str]:
+        """Return a label's class, and why it has none."""
+        number = None if table.is_named else _number(label)
+        if not self.are_labels and number is not None:
+            if not 0 <= number < self.num:
+                return -1, f"label {reprlib.repr(label)}; must be an integer in [0, {self.num - 1}]"
+            if table.class_names == self.names or not (table.class_names and self.names):
+                return number, ""
+            # The number has another name there, perhaps.
+            label = table.class_names[number] if number < len(table.class_names) else number
+        if isinstance(label, str) and label in self.names:
+            return self.names.index(label), ""
+        if label in ("", None):
+            return -1, "the label is missing"
+        shown = reprlib.repr(label)
+        if _is_name(label) and self.names:
+            return -1, f"class {shown} is not in train{did_you_mean(str(label), self.names)}"
+        if self.are_labels:
+            return -1, f"label {shown}; must be one of train's, {_listed(self.names)}"
+        return -1, f"label {shown}; must be an integer in [0, {self.num - 1}]"
+
+
+def raise_all(problems: Iterable[str]) -> None:
+    """Raise what was found, the first lines of it and the number of the rest.
+
+    Raises:
+        InputError: Anything was found.
+    """
+    found = list(problems)
+    more = [f"and {len(found) - MAX_TOLD} more like these"] if len(found) > MAX_TOLD else []
+    if found:
+        raise InputError("\n".join(found[:MAX_TOLD] + more))
+
+
+def _number(label: object) -> int | None:
+    """Return a label that is a whole number, also one in digits; else None."""
+    if isinstance(label, int):
+        return int(label)  # of a truth value, 0 or 1
+    return int(label) if isinstance(label, str) and _WHOLE.fullmatch(label) else None
+
+
+def _is_name(label: object) -> bool:
+    """Whether a label is a text that is no number, nor what stands for a missing one."""
+    if not isinstance(label, str) or not label.strip():
+        return False
+    try:
+        float(label)
+    except ValueError:
+        return True
+    return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
