@@ -277,6 +277,7 @@ GREY = encoded(Image.fromarray(PICTURE))
             for place in (0, 8, 12, 18, 24, 25, 45, 50)
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_images_that_cannot_be_what_is_declared(
     content: bytes, message: str, tmp_path: Path
@@ -487,6 +488,7 @@ def not_utf8(folder: Path) -> None:
         (raw("parquet", b"PAR1"), "cannot be read, truncated perhaps"),
         (raw("parquet", b""), "cannot be read, truncated perhaps"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rows_that_are_not_what_is_needed(
     spoil: Callable[[Path], object], message: str, tmp_path: Path
