@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -15,6 +15,7 @@ from tune_adaptive import doctor
 from tune_adaptive.cli import run_command
 from tune_adaptive.doctor import Finding
 from tune_adaptive.signals.gpus import GpuReading
+from tune_adaptive.signals.limits import Limits
 
 
 def one(check: Callable[[], Iterator[Finding]], what: str) -> Finding:
@@ -109,19 +110,56 @@ def test_nvml_that_fails_is_no_machine_without_gpus(monkeypatch: pytest.MonkeyPa
 def test_a_container_that_may_use_less_than_it_sees(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
-    monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 8)
+    """The doctor and the plan count by the same limits."""
+    limits = Limits(1.5, 2**30, None)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("tune_adaptive.capacity.read_limits", lambda: limits)
+    monkeypatch.setattr("tune_adaptive.signals.limits.read_limits", lambda: limits)
     found = one(doctor.cpus, "CPUs")
-    assert "may use 1.5 of them" in found.problem
-    assert found.remedy == "--max-concurrent 1"
-    (tmp_path / "memory.current").write_text(f"{2**29}\n")
+    assert found.found.startswith("1 of ")
+    assert "the container's quota is 1.5" in found.found
+    assert found.problem == ""
+    assert "of 1.0 GiB" in one(doctor.memory, "memory").found
+    limits = Limits(0.5, 2**30, 2**29)
     memory = one(doctor.memory, "memory")
     assert memory.found == "0.5 GiB free of 1.0 GiB"
     assert "some may be killed" in memory.problem
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert one(doctor.cpus, "CPUs").problem == ""
+    assert "0.5 of a CPU" in one(doctor.cpus, "CPUs").problem
+    limits = Limits(None, 2**30, 2**31)
+    assert one(doctor.memory, "memory").found == "0.0 GiB free of 1.0 GiB"
+    assert "quota" not in one(doctor.cpus, "CPUs").found
+
+
+@pytest.mark.parametrize(
+    ("owners", "found", "remedy"),
+    [
+        (["nvidia-ml-py3"], "is of nvidia-ml-py3", "--force-reinstall nvidia-ml-py"),
+        (["nvidia-ml-py", "pynvml"], "is of nvidia-ml-py and pynvml", "pip uninstall pynvml"),
+        ([], "is the file ", "rename that file"),
+    ],
+)
+def test_who_owns_pynvml_is_told(
+    monkeypatch: pytest.MonkeyPatch, owners: list[str], found: str, remedy: str
+) -> None:
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"pynvml": owners})
+    finding = one(doctor.driver, "pynvml")
+    assert finding.found.startswith(found)
+    assert remedy in finding.remedy
+    assert not finding.stops, "the use of GPUs is not measured; a search runs"
+
+
+def test_a_pynvml_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", ModuleType("pynvml"))
+    assert one(doctor.driver, "NVIDIA driver").found.startswith("none (")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "cannot be imported" in one(doctor.driver, "NVIDIA driver").found
+
+
+def test_a_checkout_that_was_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_adaptive.packages.has_metadata", lambda: False)
+    finding = one(doctor.versions, "tune-adaptive")
+    assert "was not installed" in finding.found
+    assert finding.problem == "", "it runs"
 
 
 def test_little_shared_memory_and_little_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ Names are imported when they are first used, so that the report needs no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tune_adaptive.user import settle
+
 if TYPE_CHECKING:
     from tune_adaptive.api import Experiment, resume, search
     from tune_adaptive.best import BestSchedule, load_schedule
@@ -45,6 +47,8 @@ _HOMES = {
     "measure_complexity": "tune_adaptive.signals.complexity",
     "resume": "tune_adaptive.api",
 }
+
+settle()  # before anything else is imported: Ray asks for a home when it is
 
 
 def __getattr__(name: str) -> Any:

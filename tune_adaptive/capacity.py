@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from tune_adaptive.signals.limits import read_limits
+
 RAY_UNITS = 10_000
 """Ray counts shares of a CPU or a GPU in ten-thousandths, and rounds."""
 
@@ -88,10 +90,14 @@ def gpus_here() -> int:
 
 
 def cpus_here() -> int:
-    """Return the CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # what a container or a job may really use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the CPUs that this process may use: its affinity, and its container's quota.
+
+    A quota of 2.5 CPUs holds 2 trials at full speed; one below 1 holds one, which is slower.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux: what a job may use of its machine
+    cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    quota = read_limits().cpus
+    return cpus if quota is None else max(1, min(cpus, math.floor(quota + 1e-9)))
 
 
 def this_machine(num_gpus: int | None = None) -> Capacity:

@@ -4,7 +4,6 @@ Every check looks at one thing, says what it found, and, where that is a problem
 mend it. Nothing is changed. What a check needs it imports itself: that may be what is broken.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,12 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tune_adaptive import packages
 from tune_adaptive.cli import printable, run_command
 from tune_adaptive.errors import last_line
 
@@ -28,8 +27,8 @@ HUB_TIMEOUT_S = 3.0
 MIN_SHARED_BYTES = 512 * 2**20
 MIN_FREE_BYTES = 5 * 2**30
 MIN_MEMORY_BYTES = 4 * 2**30
-CGROUP = Path("/sys/fs/cgroup")
 DEV_SHM = Path("/dev/shm")
+PYNVML_REMEDY = "pip uninstall pynvml nvidia-ml-py3; pip install --force-reinstall nvidia-ml-py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,15 @@ def versions() -> Iterator[Finding]:
     """Every package that is required, against what is installed."""
     from packaging.requirements import Requirement
 
-    for text in importlib.metadata.requires("tune-adaptive") or ():
+    if not packages.has_metadata():
+        found = f"{packages.version('tune-adaptive')}, run from {Path(__file__).parent.parent}"
+        yield Finding("tune-adaptive", f"{found}, which was not installed")
+    for text in packages.requirements():
         required = Requirement(text)
         if required.marker is not None and not required.marker.evaluate({"extra": ""}):
             continue
-        try:
-            version = importlib.metadata.version(required.name)
-        except importlib.metadata.PackageNotFoundError:
+        version = packages.version(required.name)
+        if version == packages.UNKNOWN:
             yield Finding(required.name, "not installed", "is required", f"pip install '{text}'")
             continue
         fits = required.specifier.contains(version, prereleases=True)
@@ -90,18 +91,11 @@ def extras() -> Iterator[Finding]:
         "wandb": "wandb",
         "rivals": "schedulefree",
     }
-    there = {extra: _is_there(module) for extra, module in modules.items()}
+    there = {extra: packages.is_installed(module) for extra, module in modules.items()}
     have = [extra for extra, is_there in there.items() if is_there]
     lack = [extra for extra, is_there in there.items() if not is_there]
     hint = f"; pip install 'tune-adaptive[{','.join(lack)}]' adds the rest" if lack else ""
     yield Finding("extras", f"{', '.join(have) or 'none'}{hint}")
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
-        return False
 
 
 def gpus() -> Iterator[Finding]:
@@ -126,7 +120,9 @@ def gpus() -> Iterator[Finding]:
         found += f"; CUDA_VISIBLE_DEVICES={visible!r}"
     problem, remedy = "", ""
     if faults:
-        problem, remedy = faults[0], "reboot, or reload the driver: its parts are of two versions"
+        is_ours = packages.owners("pynvml") == ["nvidia-ml-py"]
+        reload = "reboot, or reload the driver: its parts are of two versions"
+        problem, remedy = faults[0], reload if is_ours else PYNVML_REMEDY
     elif by_nvml and not by_torch and visible is None:
         problem = "there are GPUs that torch does not see"
         remedy = "install a torch build whose CUDA the driver knows (https://pytorch.org)"
@@ -152,12 +148,33 @@ def gpus() -> Iterator[Finding]:
 
 def driver() -> Iterator[Finding]:
     """The NVIDIA driver's version."""
-    import pynvml
+    from tune_adaptive.signals.gpus import as_text
 
+    owners = packages.owners("pynvml")
+    try:
+        pynvml = import_module("pynvml")
+    except Exception as error:
+        yield Finding(
+            "NVIDIA driver",
+            f"cannot be told: pynvml cannot be imported ({error!r})",
+            "the use of GPUs is not measured",
+            PYNVML_REMEDY,
+            stops=False,
+        )
+        return
+    if owners != ["nvidia-ml-py"]:
+        whose = f"of {' and '.join(owners)}" if owners else f"the file {pynvml.__file__}"
+        yield Finding(
+            "pynvml",
+            f"is {whose}",
+            "must be of nvidia-ml-py alone: with another the use of GPUs may not be measured",
+            PYNVML_REMEDY if owners else "rename that file, or start in another folder",
+            stops=False,
+        )
     try:
         pynvml.nvmlInit()
-        yield Finding("NVIDIA driver", str(pynvml.nvmlSystemGetDriverVersion()))
-    except pynvml.NVMLError as error:
+        yield Finding("NVIDIA driver", as_text(pynvml.nvmlSystemGetDriverVersion()))
+    except Exception as error:  # what another package's module raises is anybody's guess
         yield Finding("NVIDIA driver", f"none ({error})")
 
 
@@ -166,20 +183,20 @@ def cpus() -> Iterator[Finding]:
     import torch
 
     from tune_adaptive.capacity import cpus_here
+    from tune_adaptive.signals.limits import read_limits
 
-    here, there = cpus_here(), os.cpu_count() or 1
+    here, there, quota = cpus_here(), os.cpu_count() or 1, read_limits().cpus
     capabilities = torch.cpu.get_capabilities()
     names = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
     can = [name for name in names if capabilities.get(name)]
     bf16 = {"avx512_bf16", "amx_bf16"} & set(can)
-    found = f"{here} of {there} cores, {platform.machine()}, {', '.join(can) or 'no vectors'}"
-    found += "; bf16 is tried" if bf16 else "; no bf16, so fp32"
-    allowed = _cgroup("cpu.max").split()
+    limited = f" (the container's quota is {quota:g})" if quota is not None else ""
+    found = f"{here} of {there} cores{limited}, {platform.machine()}, "
+    found += f"{', '.join(can) or 'no vectors'}; {'bf16 is tried' if bf16 else 'no bf16, so fp32'}"
     problem = remedy = ""
-    if len(allowed) == 2 and allowed[0] != "max" and int(allowed[0]) < 0.9 * here * int(allowed[1]):
-        share = int(allowed[0]) / int(allowed[1])
-        problem = f"the container may use {share:g} of them, and a slot would be planned for each"
-        remedy = f"--max-concurrent {max(1, int(share))}"
+    if quota is not None and quota < 0.9:
+        problem = f"the container may use {quota:g} of a CPU: everything takes longer"
+        remedy = "docker run --cpus=2, or more"
     yield Finding("CPUs", found, problem, remedy)
 
 
@@ -187,12 +204,13 @@ def memory() -> Iterator[Finding]:
     """Memory of the machine, or of the container it is cut to."""
     import psutil
 
-    told = psutil.virtual_memory()
+    from tune_adaptive.signals.limits import read_limits
+
+    told, limits = psutil.virtual_memory(), read_limits()
     total, free = told.total, told.available
-    limit, used = _cgroup("memory.max").strip(), _cgroup("memory.current").strip()
-    if limit.isdigit():
-        total = min(total, int(limit))
-        free = min(free, total - (int(used) if used.isdigit() else 0))
+    if limits.memory_bytes is not None:
+        total = min(total, limits.memory_bytes)
+        free = max(0, min(free, total - (limits.memory_used_bytes or 0)))
     problem = remedy = ""
     if free < MIN_MEMORY_BYTES:
         problem = "each worker takes about 1 GiB, and so does Ray: some may be killed"
@@ -311,13 +329,6 @@ def examine(start_ray: bool = False) -> list[Finding]:
         except Exception as error:
             findings.append(Finding(check.__name__, "cannot be told", repr(error), "report this"))
     return findings
-
-
-def _cgroup(name: str) -> str:
-    try:
-        return (CGROUP / name).read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def _gib(size: float) -> str:

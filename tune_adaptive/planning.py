@@ -1,7 +1,6 @@
 """What was asked for -> a checked, frozen plan. Nothing is written here."""
 
 import datetime
-import importlib.metadata
 import inspect
 import math
 import os
@@ -19,6 +18,7 @@ import torch
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.ledger import Event
+from tune_adaptive.packages import version
 from tune_adaptive.packing import Packed, trials_on_a_gpu
 from tune_adaptive.pilots import Measured, measure_task
 from tune_adaptive.plan import NAME, Plan, TaskPlan
@@ -30,6 +30,7 @@ from tune_adaptive.schedules import (
     build_optimizer,
 )
 from tune_adaptive.shares import Share, most_on_a_gpu, share_out
+from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
@@ -133,7 +134,7 @@ def prepare(request: Request) -> Prepared:
             "machine": platform.machine(),
             "system": f"{platform.system()} {platform.release()}",
             "cpus": cpus_here(),
-            "memory_bytes": psutil.virtual_memory().total,
+            "memory_bytes": _memory_bytes(),
         },
         options={
             name: str(value) if isinstance(value, Path) else value
@@ -281,11 +282,17 @@ def builder_defaults(schedule: str) -> dict[str, Value]:
     }
 
 
+def _memory_bytes() -> int:
+    """Return the memory of this machine, or of the container it is cut to."""
+    total = int(psutil.virtual_memory().total)
+    limit = read_limits().memory_bytes
+    return total if limit is None else min(total, limit)
+
+
 def versions_here() -> dict[str, str]:
     """Return the versions that decide the numbers."""
     packages = ("tune-adaptive", "torch", "ray", "optuna", "numpy", "scipy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return versions | {"python": platform.python_version()}
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 def _check_storage_path(request: Request, capacity: Capacity) -> None:

@@ -1,6 +1,9 @@
 """NVML, sound and failing."""
 
+import sys
 import warnings
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -94,9 +97,62 @@ def test_a_gpu_lost_mid_run_reads_none_from_then_on() -> None:
     assert gpus.read()["uuid0"].util == 0.75
     lost: dict[str, Any] = dict.fromkeys(CALLS[-3:], pynvml.NVMLError_GpuIsLost())
     nvml.failing = lost
-    with pytest.warns(RuntimeWarning, match="not measured. Training goes on"):
+    with pytest.warns(RuntimeWarning, match="not measured. Training continues"):
         assert gpus.read()["uuid0"] == GpuReading(None, None)
     assert gpus.read()["uuid0"] == GpuReading(None, None)
+
+
+class Older(FakeNvml):
+    """A binding of years ago: texts are bytes, MIG is not known."""
+
+    def __getattr__(self, name: str) -> Any:
+        if "Mig" in name:
+            raise AttributeError(f"module 'pynvml' has no attribute {name!r}")
+        return super().__getattr__(name)
+
+    def _nvmlDeviceGetUUID(self, handle: str) -> Any:
+        return super()._nvmlDeviceGetUUID(handle).encode()
+
+
+def test_an_older_binding_is_read_like_a_new_one() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Gpus(Older()).read() == Gpus(FakeNvml()).read()
+
+
+class Strange(FakeNvml):
+    """A binding whose answers have another shape."""
+
+    def _nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
+        return {"used": 20, "total": 80}
+
+    def _nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
+        return "75 %"
+
+
+@pytest.mark.parametrize("nvml", [ModuleType("pynvml"), SimpleNamespace(nvmlInit=1), Strange()])
+def test_a_module_of_another_package_is_one_warning(nvml: Any) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        readings = Gpus(nvml).read()
+    assert set(readings.values()) <= {GpuReading(None, None)}
+    [warning] = caught
+    assert "recorded as not measured. Training continues." in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    "source", [None, "raise OSError('libcuda')", "import no_such_module", "def f(:"]
+)
+def test_a_module_that_cannot_be_imported_is_one_warning(
+    source: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source is not None:
+        (tmp_path / "pynvml.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "pynvml")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.warns(RuntimeWarning, match="nvmlInit failed") as caught:
+        assert Gpus().read() == {}
+    assert len(caught) == 1
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """One sampler a node, heard by every process."""
 
+import errno
 import json
 import os
 import subprocess
@@ -115,13 +116,24 @@ def test_a_full_disk_ends_the_sampling_not_the_training(
     tmp_path: Path, make: Callable[..., Node]
 ) -> None:
     node = make()
-    (tmp_path / "node" / "node.draft").mkdir()  # what cannot be written
+    (tmp_path / "node" / f"node.{os.getpid()}.draft").mkdir()  # what cannot be written
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert node.latest() is None
     assert ["node.json" in str(warning.message) for warning in caught] == [True]
 
 
-def test_it_is_this_users_own_folder() -> None:
-    assert str(os.getuid()) not in str(Node()._path)
-    assert Node()._path.parent.name.startswith("tune-adaptive-")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EPERM, errno.EIO])
+def test_a_folder_without_locks_is_sampled_nevertheless(
+    make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    first, second = make(), make()
+    sample = first.latest()
+    assert sample is not None
+    assert second.latest() == sample
+    first.close()
+    assert second.latest() is not None

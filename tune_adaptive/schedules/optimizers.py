@@ -3,11 +3,11 @@
 import contextlib
 import io
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 
 import torch
 from torch.optim import Optimizer
 
+from tune_adaptive import packages
 from tune_adaptive.errors import EnvironmentFault
 
 Parameters = Iterable[torch.nn.Parameter]
@@ -18,7 +18,7 @@ PACKAGES = {"schedule_free": "schedulefree", "prodigy": "prodigyopt"}
 
 def is_installed(schedule: str) -> bool:
     """Whether the schedule's optimizer can be imported."""
-    return schedule not in PACKAGES or find_spec(PACKAGES[schedule]) is not None
+    return schedule not in PACKAGES or packages.is_installed(PACKAGES[schedule])
 
 
 def build_optimizer(

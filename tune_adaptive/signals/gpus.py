@@ -1,14 +1,15 @@
 """The GPUs of a node, read through NVML. What cannot be read is ``None``, never 0.
 
-A call that fails makes its reading ``None`` and warns once; training goes on. NVML's own
-window of utilisation is 1/6 to 1 s, so more than one reading a second says nothing new.
+A call that fails makes its reading ``None`` and warns once; training continues. So does a module
+``pynvml`` of another package than ``nvidia-ml-py``, whose calls may be missing, raise anything, or
+return bytes. NVML's own window of utilisation is 1/6 to 1 s, so more than one reading a second
+says nothing new.
 """
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
-
-import pynvml
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +26,32 @@ class GpuReading:
     mem_fraction: float | None
 
 
-def bare(uuid: str) -> str:
+def as_text(told: str | bytes) -> str:
+    """Return text as text; older bindings return bytes."""
+    return told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+
+
+def bare(uuid: str | bytes) -> str:
     """Return a UUID without NVML's prefix, as torch tells it."""
-    return uuid.removeprefix("GPU-").removeprefix("MIG-")
+    return as_text(uuid).removeprefix("GPU-").removeprefix("MIG-")
 
 
 class Gpus:
     """Reads the GPUs of this node.
 
     Args:
-        nvml: The module ``pynvml``, or what stands for it in a test.
+        nvml: What stands for the module ``pynvml``; None is the module.
     """
 
-    def __init__(self, nvml: Any = pynvml) -> None:
-        self._nvml = nvml
+    def __init__(self, nvml: Any = None) -> None:
         self._warned: set[str] = set()
         self._handles: dict[str, tuple[Any, bool]] = {}  # by bare UUID; whether it is for MIG
         try:
-            nvml.nvmlInit()
-        except nvml.NVMLError_LibraryNotFound:
-            return  # no driver, no GPU
-        except nvml.NVMLError as error:
-            self._warn("nvmlInit", error)
+            self._nvml = import_module("pynvml") if nvml is None else nvml
+            self._nvml.nvmlInit()
+        except Exception as error:
+            if type(error).__name__ != "NVMLError_LibraryNotFound":  # no driver, no GPU
+                self._warn("nvmlInit", error)
             return
         for index in range(self._ask("nvmlDeviceGetCount") or 0):
             handle = self._ask("nvmlDeviceGetHandleByIndex", index)
@@ -69,8 +74,8 @@ class Gpus:
         nvml = self._nvml
         try:
             is_split = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
-        except nvml.NVMLError:
-            is_split = False  # a GPU that knows no MIG says so by an error
+        except Exception:
+            is_split = False  # a GPU, or a binding, that knows no MIG says so by an error
         handles = [handle]
         if is_split:
             slots = range(self._ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0)
@@ -83,24 +88,27 @@ class Gpus:
     def _mig_instance(self, handle: Any, slot: int) -> Any:
         try:
             return self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot)
-        except self._nvml.NVMLError_NotFound:
-            return None  # an empty slot
-        except self._nvml.NVMLError as error:
-            self._warn("nvmlDeviceGetMigDeviceHandleByIndex", error)
+        except Exception as error:
+            if type(error).__name__ != "NVMLError_NotFound":  # an empty slot
+                self._warn("nvmlDeviceGetMigDeviceHandleByIndex", error)
             return None
 
     def _read(self, handle: Any, is_mig: bool) -> GpuReading:
         rates = None if is_mig else self._ask("nvmlDeviceGetUtilizationRates", handle)
         memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
-        return GpuReading(
-            util=None if rates is None else rates.gpu / 100,
-            mem_fraction=memory.used / memory.total if memory and memory.total else None,
-        )
+        try:
+            return GpuReading(
+                util=None if rates is None else rates.gpu / 100,
+                mem_fraction=memory.used / memory.total if memory and memory.total else None,
+            )
+        except (AttributeError, TypeError) as error:  # another binding's idea of an answer
+            self._warn("what it answered", error)
+            return GpuReading(util=None, mem_fraction=None)
 
     def _ask(self, name: str, *args: Any) -> Any:
         try:
             return getattr(self._nvml, name)(*args)
-        except self._nvml.NVMLError as error:
+        except Exception as error:
             self._warn(name, error)
             return None
 
@@ -108,8 +116,8 @@ class Gpus:
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(
-                f"NVML: {name} failed ({error}): what it says of the GPUs is recorded as not "
-                "measured. Training goes on.",
+                f"NVML: {name} failed ({error}): what it reports of the GPUs is recorded as not "
+                "measured. Training continues.",
                 RuntimeWarning,
                 stacklevel=3,
             )

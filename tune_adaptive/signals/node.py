@@ -1,13 +1,12 @@
 """One sampler a node: it reads the machine once a second, every process of ours hears it.
 
 The first process that asks takes the node's lock and samples in a thread; the others read
-the file it writes. Should it end, the next process that finds the file stale takes over.
+the file it writes. Should it end, the next process that finds the file stale takes over. On a
+file system without locks each process that finds the file stale samples.
 """
 
-import getpass
 import json
 import os
-import tempfile
 import threading
 import time
 import warnings
@@ -18,6 +17,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from tune_adaptive.signals.gpus import GpuReading, Gpus
+from tune_adaptive.user import is_own, own_folder
 
 INTERVAL_S = 1.0
 STALE_S = 3.5
@@ -51,7 +51,7 @@ class Node:
 
     def __init__(self, folder: Path | None = None, gpus: type[Gpus] = Gpus) -> None:
         if folder is None:
-            folder = Path(tempfile.gettempdir()) / f"tune-adaptive-{getpass.getuser()}"
+            folder = own_folder()
         self._path = folder / "node.json"
         self._lock = FileLock(folder / "node.lock", timeout=0)
         self._make_gpus = gpus
@@ -59,7 +59,7 @@ class Node:
         self._thread: threading.Thread | None = None
         self._sample: Sample | None = None
         self._looked_at = -float("inf")
-        self._is_usable = _own(folder)
+        self._is_usable = is_own(folder)
 
     def latest(self) -> Sample | None:
         """Return the latest sample, or None: nobody samples this node."""
@@ -83,8 +83,10 @@ class Node:
     def _begin(self) -> None:
         try:
             self._lock.acquire()
-        except (Timeout, OSError):
+        except Timeout:
             return  # another process has just begun
+        except OSError:
+            pass  # no locks here (ENOLCK and its like): two samplers do no harm
         self._stopped.clear()
         gpus = self._make_gpus()
         psutil.cpu_percent()  # the first call only sets the reference
@@ -106,7 +108,7 @@ class Node:
             mem_fraction=psutil.virtual_memory().percent / 100,
             gpus=gpus.read(),
         )
-        draft = self._path.with_suffix(".draft")
+        draft = self._path.with_suffix(f".{os.getpid()}.draft")  # there may be two of us
         try:
             draft.write_text(json.dumps(asdict(sample)))
             draft.replace(self._path)
@@ -122,15 +124,3 @@ class Node:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         return sample if abs(time.time() - sample.at) < STALE_S else None
-
-
-def _own(folder: Path) -> bool:
-    """Make a folder that nobody else may write to; return whether it is one."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError:
-        return False
-    return not hasattr(os, "getuid") or (
-        status.st_uid == os.getuid() and not status.st_mode & 0o022
-    )

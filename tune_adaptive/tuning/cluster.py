@@ -16,7 +16,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from ray.job_config import JobConfig
 
 from tune_adaptive.capacity import Capacity, NodeCapacity
 from tune_adaptive.errors import EnvironmentFault, last_line
+from tune_adaptive.packages import is_installed
 
 DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
@@ -61,7 +61,7 @@ class Dashboard:
         Raises:
             EnvironmentFault: It is not installed.
         """
-        if lacking := [name for name in DASHBOARD_NEEDS if find_spec(name) is None]:
+        if lacking := [name for name in DASHBOARD_NEEDS if not is_installed(name)]:
             raise EnvironmentFault(
                 f"--dashboard needs {', '.join(lacking)}: pip install 'tune-adaptive[dashboard]'"
             )
