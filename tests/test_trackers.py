@@ -1,9 +1,12 @@
 """TensorBoard, MLflow and W&B hear what the ledger tells."""
 
+import socket
 import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,13 @@ def tell(finished: Path, asked: str, folder: Path, upto: int | None = None) -> l
         for event in events:
             tracking(event)
     return events
+
+
+def begin(asked: str, results: Path) -> None:
+    """Begin to track an experiment of which nothing is known but its name."""
+    plan: Any = SimpleNamespace(name="small", created="now", tasks=())
+    with Tracking([asked], plan, results / "small"):
+        pass
 
 
 def rewound(finished: Path) -> tuple[list[ledger.Event], list[ledger.Event], RunSpec]:
@@ -138,9 +148,65 @@ def test_wandb_without_a_login_is_told_beforehand(
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("wandb.login", lambda prompt: False)
+    monkeypatch.setattr("wandb.login", lambda prompt, verify: False)
     with pytest.raises(EnvironmentFault, match="WANDB_MODE=offline"):
         tell(finished, "wandb", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
+def test_an_experiment_that_was_deleted_in_mlflow_is_told_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    begin("mlflow", tmp_path / "My%20Drive?#{x}")
+    [own] = (tmp_path / "My%20Drive?#{x}").iterdir()
+    client = MlflowClient(trackers.sqlite_url(own))
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(EnvironmentFault, match=r"'small' there was deleted: `mlflow experiments"):
+        begin("mlflow", tmp_path / "My%20Drive?#{x}")
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("mlflow:http://127.0.0.1:{port}", "nothing answers at"),
+        ("mlflow:sqlite:///{folder}/no/such/x.db", "Permission denied"),
+        ("mlflow:http://127.0.0.1:port", "Port could not be cast"),
+        ("mlflow", "exists"),
+        ("tensorboard:{folder}/small", "Not a directory"),
+        ("tensorboard:~nobody-has-this-name/x", "home directory"),
+    ],
+)
+def test_a_tracker_that_cannot_write_is_told_before_the_search(
+    tmp_path: Path, asked: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the minutes for which MLflow would ask."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    (tmp_path / "small").write_text("")  # where a folder is wanted
+    where = asked.format(port=closed_port(), folder=tmp_path)
+    with pytest.raises(EnvironmentFault, match=f"--track {where.partition(':')[0]}: .*{message}"):
+        begin(where, tmp_path / "small")
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(EnvironmentFault, match=r"--track tensorboard: .*Permission denied"):
+        begin(f"tensorboard:{tmp_path}", tmp_path)
 
 
 class Heard:

@@ -4,24 +4,29 @@ A tracker hears every event after it is on disk, in a thread of its own: one tha
 nothing up. It is a guest: what it raises is told once, and the search goes on without it.
 """
 
+import errno
 import hashlib
 import os
 import queue
+import socket
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from tune_adaptive import ledger
 from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
+from tune_adaptive.packages import is_installed, version
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import RunSpec, Status
 
 CLOSE_S = 60.0
 """How long a tracker may take to write out what is left when the search ends [s]."""
+CONNECT_S = 5.0
 
 
 class Tracker(Protocol):
@@ -59,8 +64,12 @@ class TensorBoard:
     """
 
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
-        own = folder / "tensorboard"
-        self._root = Path(where).expanduser() / plan.name if where else own
+        import tensorboardX  # noqa: F401  (one that cannot be imported is reported now)
+
+        self._root = folder / "tensorboard"
+        if where:
+            self._root = Path(where).expanduser() / plan.name
+            _make_writable(self._root)
         self._writers: dict[str, Any] = {}
 
     def started(self, run: RunSpec, num_epochs: int) -> None:
@@ -104,13 +113,24 @@ class MLflow:
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
         from mlflow import MlflowClient
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        own = f"sqlite:///{folder.parent.absolute() / 'mlflow.db'}"
-        self._client = MlflowClient(where or os.environ.get("MLFLOW_TRACKING_URI") or own)
+        uri = where or os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            _make_writable(folder.parent)
+            uri = sqlite_url(folder.parent.absolute() / "mlflow.db")
+        _knock(uri)
+        self._client = MlflowClient(uri)
         found = self._client.get_experiment_by_name(plan.name)
+        if found is not None and found.lifecycle_stage != "active":
+            raise EnvironmentFault(
+                f"the experiment {plan.name!r} there was deleted: `mlflow experiments restore -x "
+                f"{found.experiment_id}`, or another --name"
+            )
         self._experiment = (
             found.experiment_id if found else self._client.create_experiment(plan.name)
         )
+        # A write, so that a server or a file that may only be read is noticed now.
+        made_by = f"tune-adaptive {version('tune-adaptive')}"
+        self._client.set_experiment_tag(self._experiment, "made_by", made_by)
         self._created = plan.created
         self._runs: dict[str, str] = {}  # MLflow's ids, by ours
 
@@ -156,14 +176,14 @@ class WandB:
         import wandb
 
         offline = os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun")
-        if not offline and not wandb.login(prompt=False):
+        if not offline and not wandb.login(prompt=False, verify=True):
             raise EnvironmentFault("not logged in: `wandb login`, or WANDB_MODE=offline")
         self._wandb = wandb
         entity, _, project = where.rpartition("/")
         self._entity, self._project = entity or None, project or plan.name
         self._experiment = f"{plan.name}|{plan.created}"
         self._folder = Path(os.environ.get("WANDB_DIR") or folder.parent)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _make_writable(self._folder)
         self._runs: dict[str, Any] = {}
 
     def started(self, run: RunSpec, num_epochs: int) -> None:
@@ -202,6 +222,45 @@ class WandB:
             self._runs.popitem()[1].finish(exit_code=1)
 
 
+def _make_writable(folder: Path) -> None:
+    """Make a folder and look whether it can be written; trackers find out in mid-search only.
+
+    Raises:
+        OSError: It cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whatever characters its path has."""
+    import sqlalchemy
+
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _knock(uri: str) -> None:
+    """See whether a tracking URI leads anywhere; MLflow asks for minutes before it gives up.
+
+    Raises:
+        OSError: Nothing answers there, or it cannot be written.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and not urllib.request.getproxies():
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S).close()
+        except OSError as error:
+            raise OSError(f"nothing answers at {uri} ({error})") from error
+    elif parts.scheme == "sqlite":
+        import sqlalchemy
+
+        path = Path(sqlalchemy.make_url(uri).database or "")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 TRACKERS: dict[str, Callable[[Plan, Path, str], Tracker]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
@@ -227,7 +286,7 @@ def check_trackers(asked: Sequence[str]) -> None:
                 f"--track {name}: credentials would be written down with the command; leave them "
                 "to the environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
             )
-        if find_spec(PACKAGES[name]) is None:
+        if not is_installed(PACKAGES[name]):
             raise EnvironmentFault(f"--track {name}: needs a package: pip install {PACKAGES[name]}")
 
 
