@@ -1,5 +1,6 @@
 """The ledger: what goes in comes out, and a torn row does not."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -118,3 +119,63 @@ def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_ledger_is_not_an_experiment(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not an experiment's ledger"):
         ledger.read(tmp_path / "ledger.jsonl")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "plan.toml").write_text("")
+    return tmp_path
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported:UserWarning")  # filelock's own fallback
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EL2NSYNC, errno.EPERM, errno.EIO],
+)
+def test_a_file_system_without_locks_is_met_by_a_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    without_locks(monkeypatch, number)
+    for _ in range(2):  # it was let go of
+        with (
+            ledger.locked(folder),
+            pytest.raises(InputError, match=f"process {os.getpid()} on .* is at work on it"),
+            ledger.locked(folder),
+        ):
+            raise AssertionError("it was locked twice")
+
+
+def test_what_is_held_by_a_file_is_said_with_its_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_locks(monkeypatch, errno.ENOLCK)
+    (folder / ledger.LOCK_FILE).write_text("1\nanother-host\n")  # its process was killed there
+    with (
+        pytest.raises(InputError, match=f"if it has ended, remove {folder / ledger.LOCK_FILE}"),
+        ledger.locked(folder),
+    ):
+        raise AssertionError("it was locked")
+    (folder / ledger.LOCK_FILE).unlink()
+    with ledger.locked(folder):
+        assert "its file system has no locks (No locks available)" in capsys.readouterr().err
+
+
+def test_a_lock_that_cannot_be_written_is_one_message(folder: Path) -> None:
+    (folder / "lock").mkdir()
+    (folder / ledger.LOCK_FILE).mkdir()
+    with pytest.raises((EnvironmentFault, InputError), match=str(folder)), ledger.locked(folder):
+        raise AssertionError("it was locked")
+
+
+def test_what_fails_while_it_is_locked_is_not_taken_for_the_lock(folder: Path) -> None:
+    with pytest.raises(TimeoutError, match="of another"), ledger.locked(folder):
+        raise TimeoutError("of another")
+    with ledger.locked(folder):
+        pass  # it was let go of

@@ -18,6 +18,7 @@ from typing import Any
 import fsspec
 import safetensors.torch
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -119,7 +120,7 @@ class CheckpointStore:
     """A folder of checkpoints, one a run, that all workers and the driver see.
 
     Args:
-        root: A folder, or the URL of one that fsspec knows.
+        root: A folder, or the URL (``SCHEME://``) of one that fsspec knows.
 
     Raises:
         EnvironmentFault: fsspec cannot open such a URL here.
@@ -128,7 +129,10 @@ class CheckpointStore:
     def __init__(self, root: str) -> None:
         self.root = root
         try:
-            self._files, self._folder = fsspec.core.url_to_fs(root)
+            if "://" in root:
+                self._files, self._folder = fsspec.core.url_to_fs(root)
+            else:  # a folder's name may hold what means something in a URL
+                self._files, self._folder = LocalFileSystem(), os.path.abspath(root)
         except (ValueError, ImportError) as error:
             raise EnvironmentFault(f"{root}: cannot be written: {error}") from error
         self._is_local = "file" in self._files.protocol

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
@@ -17,13 +18,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import refuse_links
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
 
 VERSION = 3
+LOCK_FILE = "lock.file"
+"""Stands for the lock of an experiment on a file system that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,20 +217,49 @@ class Ledger:
 def locked(folder: Path) -> Iterator[None]:
     """Be the only process that works on an experiment; the lock ends with it, however it ends.
 
+    On a file system without locks (Lustre mounted without ``flock``, NFS without its daemon) a
+    file stands for the lock; it stays where a process is killed.
+
     Raises:
         InputError: Another process does, or there is no experiment, or there are links in it.
+        EnvironmentFault: Nothing can be written there.
     """
     if not (folder / "plan.toml").is_file():
         raise InputError(f"{folder}: not an experiment: no plan.toml there")
     refuse_links(folder)
     owner = folder / "lock.owner"
+    lock: BaseFileLock = FileLock(folder / "lock", timeout=0)
     try:
-        with FileLock(folder / "lock", timeout=0):
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            yield
+        try:
+            lock.acquire()
+        except Timeout:
+            raise
+        except OSError as error:  # ENOLCK, EOPNOTSUPP, EPERM: each file system has its own
+            lock = SoftFileLock(folder / LOCK_FILE, timeout=0)
+            lock.acquire()
+            _warn_of_soft_lock(folder, error)
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     except Timeout as error:
         who = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
-        raise InputError(f"{folder}: {who} is at work on it") from error
+        remedy = f"; if it has ended, remove {folder / LOCK_FILE}"
+        raise InputError(
+            f"{folder}: {who} is at work on it" + remedy * isinstance(lock, SoftFileLock)
+        ) from error
+    except OSError as error:
+        lock.release()
+        raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _warn_of_soft_lock(folder: Path, error: OSError) -> None:
+    print(
+        f"warning: {folder}: its file system has no locks ({error.strerror}); the file {LOCK_FILE} "
+        "stands for one: should this process be killed, remove it before --resume",
+        file=sys.stderr,
+    )
 
 
 def cut_torn_tail(path: Path) -> None:

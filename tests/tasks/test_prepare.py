@@ -1,5 +1,6 @@
 """From files to arrays: sources, formats, bad files, the cache, prefetching."""
 
+import errno
 import json
 import os
 import shutil
@@ -201,6 +202,25 @@ def test_what_was_prepared_is_read_again(
     publish(tmp_path, "mnist")
     first = load("mnist/mlp", tmp_path)
     monkeypatch.setattr(prepare, "read_files", None)
+    assert load("mnist/mlp", tmp_path).sha256() == first.sha256()
+    assert len(list(cache.glob("*.npz"))) == 1
+
+
+def test_a_cache_without_locks_or_room_is_done_without(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int = 0) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    publish(tmp_path, "mnist")
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse)
+        first = load("mnist/mlp", tmp_path)
+        assert list(cache.glob("*.npz")) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", refuse)  # the disk is full
+        assert load("mnist/mlp", tmp_path).sha256() == first.sha256()
+        assert [path.suffix for path in cache.iterdir()] == [".lock"]
     assert load("mnist/mlp", tmp_path).sha256() == first.sha256()
     assert len(list(cache.glob("*.npz"))) == 1
 

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +76,22 @@ def prepare(
     if not kept:
         data = _read(name, files, source, train_size, encoder)
     else:
-        with FileLock(path.with_suffix(".lock")):
-            there = load_arrays(path)
-            data = there or _read(name, files, source, train_size, encoder)
-            if there is None:
-                save_arrays(path, data)
+        data = _prepared_once(path, lambda: _read(name, files, source, train_size, encoder))
     return replace(data, remarks=files.unused + data.remarks)
+
+
+def _prepared_once(path: Path, read: Callable[[], Dataset]) -> Dataset:
+    """Return what ``path`` keeps; where it is not there, read it and keep it."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(FileLock(path.with_suffix(".lock")))
+        except OSError:
+            return read()  # a file system without locks, where two could write the same file
+        data = load_arrays(path)
+        if data is None:
+            data = read()
+            save_arrays(path, data)
+        return data
 
 
 def _read(
@@ -141,7 +153,7 @@ def _same_width(splits: dict[str, Examples], pad_id: int) -> dict[str, Examples]
 
 
 def save_arrays(path: Path, data: Dataset) -> None:
-    """Write ``data`` as one file that appears whole or not at all."""
+    """Write ``data`` as one file that appears whole or not at all, as on a disk that is full."""
     arrays: dict[str, Any] = {"vocab_size": np.int64(data.vocab_size)}
     arrays |= {"classes": np.array(data.classes, str), "remarks": np.array(data.remarks, str)}
     for name, split in data.splits.items():
@@ -150,11 +162,15 @@ def save_arrays(path: Path, data: Dataset) -> None:
             for part, array in zip(("x", "y", "lengths"), split.arrays, strict=False)
         }
     partial = path.with_suffix(".partial")  # one: the lock is held
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def load_arrays(path: Path) -> Dataset | None:

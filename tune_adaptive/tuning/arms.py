@@ -6,10 +6,12 @@ when it starts, and what early stopping releases goes to the arm's other runs.
 """
 
 import math
+import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +296,10 @@ class Arms:
             raise EnvironmentFault(f"{path}: cannot be written: {error}") from error
 
     def _write_studies(self, path: Path) -> None:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        # The path is never part of a URL, where %, ? and { have a meaning.
+        storage = optuna.storages.RDBStorage(
+            "sqlite://", engine_kwargs={"creator": partial(sqlite3.connect, path)}
+        )
         try:
             for arm in self._arms.values():
                 arm.close()

@@ -21,6 +21,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to a
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # the ledger is the record
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
+import pyarrow.fs
 import ray
 from ray import tune
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
@@ -172,6 +173,7 @@ def execute(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=storage,
+                storage_filesystem=pyarrow.fs.LocalFileSystem(),  # or it is taken for a URL
                 verbose=0,
                 callbacks=[interrupt],
                 progress_reporter=_Silent(),
