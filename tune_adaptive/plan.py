@@ -30,8 +30,30 @@ START_UP_S = 20.0
 
 SEEDS_PER_EXPERIMENT = 1_000_000
 
+MAX_CLASS_RATIO = 3.0
+"""Classes are of very unequal size where the largest has this many times the smallest's."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What may become a file's name: experiments, schedules and each half of a task's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What was found in a task's data while planning; none of it forbids a search.
+
+    Attributes:
+        num_validation_in_train: Validation examples that are training examples too.
+        num_test_in_train: Test examples that are training examples too.
+        class_ratio: Examples of train's largest class to those of its smallest, >= 1.
+        majority_accuracy: Test accuracy of always answering with train's largest class.
+        remarks: What was left out, converted or is missing.
+    """
+
+    num_validation_in_train: int
+    num_test_in_train: int
+    class_ratio: float
+    majority_accuracy: float
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,7 @@ class TaskPlan:
         slots: Trials of it that run at once where no others do.
         spaces: Per schedule, the tables of its search space.
         space_sha256: Per schedule, the hash of its search space.
+        facts: What was found in its data; None in plans of earlier versions.
     """
 
     name: str
@@ -81,6 +104,37 @@ class TaskPlan:
     slots: int
     spaces: Mapping[str, Mapping[str, Any]]
     space_sha256: Mapping[str, str]
+    facts: DataFacts | None = None
+
+    @property
+    def contained(self) -> list[str]:
+        """Say how much of validation and test is training data too."""
+        if self.facts is None:
+            return []
+        return [
+            f"{name}: {num} of {size} examples ({num / size:.2%}) are training examples too"
+            for name, num, size in (
+                ("validation", self.facts.num_validation_in_train, self.num_validation),
+                ("test", self.facts.num_test_in_train, self.num_test),
+            )
+            if num
+        ]
+
+    @property
+    def imbalance(self) -> list[str]:
+        """Say of classes of very unequal size what guessing the largest is worth."""
+        if self.facts is None or self.facts.class_ratio < MAX_CLASS_RATIO:
+            return []
+        return [
+            f"the largest class has {self.facts.class_ratio:.3g} times the training examples of "
+            f"the smallest: guessing it has a test accuracy of {self.facts.majority_accuracy:.3f}"
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Say what a person should know of its data."""
+        own = [] if self.facts is None else self.facts.remarks
+        return [*own, *self.contained, *self.imbalance]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +282,11 @@ class Plan:
     def write(self, path: Path) -> str:
         """Write ``plan.toml``; return its SHA-256, which the ledger keeps."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
-        fields["packing"] = [
-            {name: value for name, value in packed.items() if value is not None}
-            for packed in fields["packing"]
-        ]
+        for several in ("packing", "tasks"):
+            fields[several] = [
+                {name: value for name, value in each.items() if value is not None}
+                for each in fields[several]
+            ]
         path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode())
         return hash_file(path)
 
@@ -247,7 +302,13 @@ class Plan:
             if document.pop("format") != FORMAT:
                 raise InputError(f"{path}: a plan of another format; this reads {FORMAT}")
             tasks = tuple(
-                TaskPlan(**(task | {"complexity": Complexity(**task["complexity"])}))
+                TaskPlan(
+                    **(
+                        task
+                        | {"complexity": Complexity(**task["complexity"])}
+                        | ({"facts": DataFacts(**task["facts"])} if "facts" in task else {})
+                    )
+                )
                 for task in document["tasks"]
             )
             schedules = tuple(document["schedules"])

@@ -17,6 +17,7 @@ import torch
 
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.inspection import check_memory, inspect_data, within_memory
 from tune_adaptive.ledger import Event
 from tune_adaptive.packages import version
 from tune_adaptive.packing import Packed, trials_on_a_gpu
@@ -81,7 +82,7 @@ def prepare(request: Request) -> Prepared:
         capacity = joined_capacity() if request.address else this_machine(request.num_gpus)
         shares = share_out(request, tasks, capacity)
         _check_storage_path(request, capacity)
-        datasets = {name: task.load() for name, task in tasks.items()}
+        datasets = {name: _load(task) for name, task in tasks.items()}
         packing: tuple[Packed, ...] = ()
         if request.gpus_per_trial == "auto":
             packing = tuple(
@@ -310,7 +311,12 @@ def _check_room(
     capacity: Capacity,
     shares: Mapping[str, Share],
 ) -> None:
-    """Check that the object stores of a joined cluster hold the data; they are not ours to size."""
+    """Check that the data fit: in this machine's memory, or in a joined cluster's object stores.
+
+    The stores of a Ray of our own are sized for the data; a cluster's are not ours to size.
+    """
+    if not capacity.is_joined:
+        check_memory(tasks, datasets)
     needed = sum(data.nbytes for data in datasets.values())
     needed += sum(task.nbytes for task in tasks.values())
     rooms = [capacity.object_store_bytes(share.cpus, share.gpus) for share in shares.values()]
@@ -328,6 +334,11 @@ def absolute_storage(path: str | None) -> str | None:
     if path is None or "://" in path:
         return path
     return str(Path(path).expanduser().absolute())
+
+
+def _load(task: Task) -> Dataset:
+    with within_memory(task.name):
+        return task.load()
 
 
 def _measure(
@@ -390,4 +401,5 @@ def _plan_task(
         slots=share.slots,
         spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
         space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
+        facts=inspect_data(data),
     )

@@ -270,6 +270,8 @@ def show_plan(plan: Plan, console: Console) -> None:
             + ", ".join(plan.schedules),
             highlight=False,
         )
+        for remark in task.remarks:
+            console.print(f"note: {task.name}: {remark}", highlight=False, markup=False)
     nodes = ""
     if plan.num_nodes > 1:
         nodes = f"{plan.num_nodes} nodes of {plan.num_cpus} CPUs and {plan.num_gpus} GPUs: "

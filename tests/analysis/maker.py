@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.tuning.test_engine import plan
 from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.plan import Plan
+from tune_adaptive.plan import DataFacts, Plan
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
 
 TASK = "tiny/linear"
@@ -57,6 +57,7 @@ class Maker:
         self.plan_fields = plan_fields
         self.events: list[ledger.Event] = []
         self.at = 0.0
+        self.facts: DataFacts | None = DataFacts(0, 0, 1.0, 0.1)
         self.num_told = 0  # runs that the last row tells of; 0 is as many as there are
 
     def run(
@@ -130,6 +131,7 @@ class Maker:
             plan().tasks[0],
             num_train=100,
             batch_size=16,
+            facts=self.facts,
             spaces={schedule: SPACE for schedule in self.schedules},
         )
         fields = {"schedules": tuple(self.schedules), "tasks": (task,), **self.plan_fields}

@@ -14,6 +14,7 @@ from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.analysis.check import Check
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
+from tune_adaptive.plan import DataFacts
 from tune_adaptive.report import write_report
 from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Slowdown
 
@@ -515,3 +516,26 @@ def test_an_experiment_that_did_not_end_and_one_without_an_arm(tmp_path: Path) -
     analysis = maker.analysis()
     assert analysis.verdicts[TASK].word is None
     assert analysis.arms == []
+
+
+def test_what_the_data_share_and_how_unequal_they_are_is_advice(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    maker.facts = DataFacts(0, 3, 9.0, 0.9, ("not used, files: 1 (dev.csv)",))
+    analysis = maker.analysis()
+    assert {check.rule: check.finding for check in failed(analysis)} == {
+        "No validation or test example is a training example too": (
+            f"{TASK}: test: 3 of 40 examples (7.50%) are training examples too"
+        ),
+        "No class is 3 times as large as another": (
+            f"{TASK}: the largest class has 9 times the training examples of the smallest: "
+            "guessing it has a test accuracy of 0.900"
+        ),
+    }
+    assert analysis.breaches == []
+
+
+def test_what_an_earlier_version_did_not_count_is_not_said_to_be_none(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    maker.facts = None
+    undecided = [check.finding for check in maker.analysis().checks if check.ok is None]
+    assert undecided == ["not counted by the version that planned it"] * 2

@@ -59,6 +59,7 @@ def test_hostile(
         shutil.copytree(request.getfixturevalue("finished"), finished)
     row.given(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of data that are prepared
     places = {"here": str(tmp_path), "finished": str(finished)}
     arguments = [word.format(**places) for word in row.command.split()]
     if row.environment:

@@ -220,7 +220,7 @@ def test_what_was_converted_is_said_also_from_the_cache(tmp_path: Path) -> None:
     for path in (folder / "train").glob("b/*"):
         path.write_bytes(encoded(palette()))
     for _ in range(2):
-        assert "train: 4 images converted: palette as grey" in load("mnist", tmp_path).remarks
+        assert "train: images converted, palette as grey: 4" in load("mnist", tmp_path).remarks
 
 
 def test_grey_images_are_read_where_colours_are_declared(tmp_path: Path) -> None:
@@ -316,18 +316,18 @@ def test_what_is_not_used_is_counted_and_said(tmp_path: Path) -> None:
     data = load("mnist", tmp_path)
     assert len(data.train) + len(data.validation) == 40, "upper case is used"
     assert set(data.remarks) == {
-        "not used: 1 files: dev.csv",
-        "not used: 2 hidden files: train/.DS_Store, train/a/._0.png",
-        "not used: 1 files outside the classes: train/loose.png",
-        "not used: 1 folders within classes: train/b/more",
-        "not used: 1 files that are no images: train/a/notes.txt",
+        "not used, files: 1 (dev.csv)",
+        "not used, hidden files: 2 (train/.DS_Store, train/a/._0.png)",
+        "not used, files outside the classes: 1 (train/loose.png)",
+        "not used, folders within classes: 1 (train/b/more)",
+        "not used, files that are no images: 1 (train/a/notes.txt)",
     }
 
 
 def test_of_two_formats_the_one_that_is_not_read_is_said(tmp_path: Path) -> None:
     folder = write_texts(tmp_path, "parquet", {"train": [0, 1] * 10, "test": [0, 1]})
     write_texts(tmp_path, "csv", {"train": [0, 1], "dev": [1]})
-    assert load("imdb", tmp_path).remarks == ("not used: 2 files: dev.csv, train.csv",)
+    assert load("imdb", tmp_path).remarks == ("not used, files: 2 (dev.csv, train.csv)",)
     assert folder.is_dir()
 
 
@@ -358,7 +358,9 @@ def test_a_split_that_is_no_file(make: Callable[[Path], None], tmp_path: Path) -
 def test_a_folder_named_like_an_image_is_said(tmp_path: Path) -> None:
     folder = image_folder(tmp_path)
     (folder / "train" / "a" / "9.png").mkdir()
-    assert load("mnist", tmp_path).remarks == ("not used: 1 folders within classes: train/a/9.png",)
+    assert load("mnist", tmp_path).remarks == (
+        "not used, folders within classes: 1 (train/a/9.png)",
+    )
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
@@ -371,7 +373,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         data = load("mnist", tmp_path)
         assert (data.test.x[:, 0, 0, 0] // 10 == data.test.y).all()
         assert data.classes[2] == "caf\\xe9"
-        assert data.remarks == ("not used: 1 files: not\\xe9es",)
+        assert data.remarks == ("not used, files: 1 (not\\xe9es)",)
 
 
 def test_names_that_are_patterns_elsewhere(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def audit(history: History) -> list[Check]:
         fairness.selection(history),
         _seeds(history),
         _test_split(history),
+        fairness.contained(history),
+        fairness.balance(history),
         fairness.witnesses(history),
         fairness.rank_correlation(history),
         fairness.bounds(history),

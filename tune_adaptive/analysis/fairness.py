@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 from scipy import stats
@@ -10,7 +10,7 @@ from scipy import stats
 from tune_adaptive import ledger
 from tune_adaptive.analysis.check import Check, make_check
 from tune_adaptive.analysis.history import History, Run
-from tune_adaptive.plan import TaskPlan
+from tune_adaptive.plan import MAX_CLASS_RATIO, TaskPlan
 from tune_adaptive.runs import RECIPE_NAMES
 from tune_adaptive.spaces import space_from_dict
 
@@ -252,3 +252,28 @@ def diverged(history: History) -> Check:
         ", ".join(told),
         advice=True,
     )
+
+
+def contained(history: History) -> Check:
+    """Test accuracy on examples that were trained on says little."""
+    return _of_data(
+        history,
+        "No validation or test example is a training example too",
+        {task.name: task.contained for task in history.plan.tasks},
+    )
+
+
+def balance(history: History) -> Check:
+    """Where one class is much larger, accuracy is high without learning anything."""
+    return _of_data(
+        history,
+        f"No class is {MAX_CLASS_RATIO:g} times as large as another",
+        {task.name: task.imbalance for task in history.plan.tasks},
+    )
+
+
+def _of_data(history: History, rule: str, said: Mapping[str, list[str]]) -> Check:
+    is_known = all(task.facts is not None for task in history.plan.tasks)
+    found = [f"{task}: {each}" for task, own in said.items() for each in own]
+    told = "none" if is_known else "not counted by the version that planned it"
+    return make_check(rule, found, told, advice=True, ok_if=is_known)

@@ -63,7 +63,7 @@ def read_files(name: str, files: Files, source: Source) -> Raw:
             continue
         x, converted = _images(own, source.shape)
         splits[split] = x, y
-        remarks += [f"{split}: {num} images converted: {how}" for how, num in converted.items()]
+        remarks += [f"{split}: images converted, {how}: {num}" for how, num in converted.items()]
     return Raw(splits, classes.names, tuple(remarks))
 
 

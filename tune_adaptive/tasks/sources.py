@@ -7,7 +7,7 @@ silent substitute: a folder that was named must have it.
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,33 +157,31 @@ def images_of(folder: Path) -> list[Path]:
 def _unused(folder: Path, splits: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
     """Say what lies in a data set's folder and is not read, and how much of it."""
     used = {path for paths in splits.values() for path in paths}
-    remarks = [_counted("files", folder, [path for path in folder.iterdir() if path not in used])]
-    for path in used:
-        if not path.is_dir():
-            continue
-        inside = list(path.iterdir())
-        classes = [each for each in inside if each.is_dir() and not _is_hidden(each)]
-        loose = [each for each in inside if each not in classes]
-        others = [each for cls in classes for each in cls.iterdir() if not _is_image(each)]
-        folders = [each for each in others if each.is_dir() and not _is_hidden(each)]
-        hidden = [each for each in (*loose, *others) if _is_hidden(each)]
-        remarks += [
-            _counted("hidden files", folder, hidden),
-            _counted("files outside the classes", folder, set(loose) - set(hidden)),
-            _counted("folders within classes", folder, folders),
-            _counted("files that are no images", folder, set(others) - {*hidden, *folders}),
-            _counted(
-                "folders without images",
-                folder,
-                [each for each in classes if not any(map(_is_image, each.iterdir()))],
-            ),
-        ]
-    return tuple(filter(None, remarks))
+    unused = [("files", path) for path in folder.iterdir() if path not in used]
+    for split in filter(Path.is_dir, used):
+        for inside in split.iterdir():
+            if _is_hidden(inside):
+                unused.append(("hidden files", inside))
+            elif not inside.is_dir():
+                unused.append(("files outside the classes", inside))
+            elif not any(map(_is_image, inside.iterdir())):
+                unused.append(("folders without images", inside))
+            else:
+                unused += [(_kind(path), path) for path in inside.iterdir() if not _is_image(path)]
+    by_kind: dict[str, list[str]] = {}
+    for kind, path in unused:
+        by_kind.setdefault(kind, []).append(readable(str(path.relative_to(folder))))
+    return tuple(
+        f"not used, {kind}: {len(names)} ({_some(sorted(names))})"
+        for kind, names in sorted(by_kind.items())
+    )
 
 
-def _counted(what: str, folder: Path, paths: Collection[Path]) -> str:
-    names = sorted(readable(str(path.relative_to(folder))) for path in paths)
-    return f"not used: {len(names)} {what}: {_some(names)}" if names else ""
+def _kind(path: Path) -> str:
+    """Say what lies beside the images of a class."""
+    if _is_hidden(path):
+        return "hidden files"
+    return "folders within classes" if path.is_dir() else "files that are no images"
 
 
 def _some(names: Sequence[str]) -> str:
