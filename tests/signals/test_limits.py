@@ -41,6 +41,16 @@ GIB = 2**30
             id="version 1",
         ),
         pytest.param(
+            "0::/",
+            {
+                "memory.max": f"{GIB}",
+                "memory.current": f"{GIB // 2}",
+                "memory.stat": f"anon 7\ninactive_file {GIB // 4}\nx",
+            },
+            Limits(None, GIB, GIB // 4),
+            id="files in its cache are given up",
+        ),
+        pytest.param(
             "3:cpuacct,cpu:/c",
             {"cpu/c/cpu.cfs_quota_us": "-1", "cpu/c/cpu.cfs_period_us": "100000"},
             Limits(),

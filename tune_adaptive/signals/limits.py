@@ -20,7 +20,7 @@ class Limits:
     Attributes:
         cpus: CPU time a second [s/s], > 0.
         memory_bytes: Memory.
-        memory_used_bytes: What the group with that limit uses of it.
+        memory_used_bytes: What the group with that limit uses of it, without idle copies of files.
     """
 
     cpus: float | None = None
@@ -86,8 +86,17 @@ def _memory(folder: Path) -> tuple[int, int | None] | None:
         told = _text(folder / limit).strip()
         if told.isdecimal() and int(told) < 2**60:  # version 1's "no limit" is nearly 2**63
             now = _text(folder / used).strip()
-            return int(told), int(now) if now.isdecimal() else None
+            return int(told), max(0, int(now) - _cached(folder)) if now.isdecimal() else None
     return None
+
+
+def _cached(folder: Path) -> int:
+    """Return what a group's memory holds of files and gives up when it is needed."""
+    stat = dict(
+        line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line
+    )
+    cached = stat.get("total_inactive_file", stat.get("inactive_file", "0")).strip()
+    return int(cached) if cached.isdecimal() else 0
 
 
 def _text(path: Path) -> str:
