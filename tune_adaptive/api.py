@@ -98,7 +98,7 @@ def resume(
         track: See :func:`search`.
         dashboard: See :func:`search`.
         **options: ``asked`` (tasks of your own), ``data_dir``, ``model_path``, ``address``,
-            ``storage_path``: see :func:`tune_adaptive.resuming.reopened`.
+            ``storage_path``, ``nice``: see :func:`tune_adaptive.resuming.reopened`.
 
     Raises:
         InputError: It cannot be resumed.

@@ -1,7 +1,6 @@
 """What the command lines share: errors become one clear message and an exit code."""
 
 import functools
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,34 +8,42 @@ from pathlib import Path
 import typer
 
 from tune_adaptive.errors import EXIT_INTERRUPTED, EnvironmentFault, InputError, NoSuccessfulTrial
+from tune_adaptive.interrupts import ignore_at_exit, interruptible, on_interrupt
 
 
 def run_command(command: Callable[..., None]) -> None:
     """Run ``command`` on the command line's arguments.
 
-    SIGTERM, by which Slurm and Kubernetes end a job, interrupts as Ctrl-C does.
+    Every signal that asks a process to end interrupts as Ctrl-C does, until the process ends:
+    SIGTERM, by which Slurm and Kubernetes end a job, SIGHUP, SIGUSR1 and their like. What a
+    KeyboardInterrupt says is printed.
 
     Exit codes: 0 done; 2 bad input; 3 environment; 4 interrupted; 5 no successful trial.
     """
 
     @functools.wraps(command)
     def guarded(*args: object, **options: object) -> None:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            command(*args, **options)
+            with interruptible():
+                if asked:
+                    raise KeyboardInterrupt
+                command(*args, **options)
         except (InputError, EnvironmentFault, NoSuccessfulTrial) as error:
             for line in str(error).splitlines():
                 print(f"error: {printable(line)}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            print("interrupted", file=sys.stderr)
+            print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from error
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)
-    app()
+    asked: list[bool] = []  # while the arguments are read
+    with on_interrupt(lambda: asked.append(True)):
+        try:
+            app()
+        finally:
+            ignore_at_exit()
 
 
 def tell_damage(folder: Path, damage: Iterable[str]) -> None:

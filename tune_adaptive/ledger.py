@@ -286,6 +286,12 @@ def read(path: Path) -> list[Event]:
     return list(_parse(content.split(b"\n"), path))
 
 
+def has_ended(folder: Path) -> bool:
+    """Whether the experiment in ``folder`` ran to its end, by the last row of its ledger."""
+    path = folder / "ledger.jsonl"
+    return path.exists() and any(isinstance(event, Closed) for event in read(path)[-1:])
+
+
 def _parse(lines: Sequence[bytes], path: Path) -> Iterator[Event]:
     """Parse ``lines``; what follows the last newline is torn, if it is anything."""
     for number, line in enumerate(lines, start=1):

@@ -18,13 +18,13 @@ OPTIONS = (
     *("task", "schedule", "space", *OF_TASKS, "epochs", "time_budget", "budget", "final_seeds"),
     *("preset", "ablations", "contention", "name", "results_dir", "gpus_per_trial", "num_gpus"),
     *("cpus_per_trial", "max_concurrent", "address", "storage_path", "precision", "signals"),
-    *("run_time_budget", "max_retries", "checkpoint_every", "hang_after", "seed", "command"),
+    *("run_time_budget", "max_retries", "checkpoint_every", "hang_after", "seed", "nice", "command"),
 )
 
 
 KINDS: dict[str, type] = {
     **dict.fromkeys(("train_size", "max_length", "batch_size", "epochs", "final_seeds"), int),
-    **dict.fromkeys(("num_gpus", "max_concurrent", "max_retries", "seed"), int),
+    **dict.fromkeys(("num_gpus", "max_concurrent", "max_retries", "seed", "nice"), int),
     **dict.fromkeys(("clip_norm", "budget", "run_time_budget"), float),
     **dict.fromkeys(("name", "address", "storage_path", "precision", "signals"), str),
     **dict.fromkeys(("model_path", "optimizer", "augment", "stem"), str),
@@ -76,7 +76,7 @@ def request_of(options: Mapping[str, Any]) -> Request:
             name: given[name]
             for name in (
                 *("name", "num_gpus", "max_concurrent", "address", "storage_path", "precision"),
-                *("signals", "max_retries", "seed", "command"),
+                *("signals", "max_retries", "seed", "nice", "command"),
             )
             if name in given
         },

@@ -61,6 +61,7 @@ class Prepared:
     replay: Sequence[Signal] = ()
     past: Sequence[Event] | None = None  # None: it is new
     address: str | None = None  # of the cluster it joins; None: a Ray of its own
+    nice: int = 0  # what a Ray of its own adds to its workers' niceness
 
 
 def prepare(request: Request) -> Prepared:
@@ -154,7 +155,9 @@ def prepare(request: Request) -> Prepared:
     )
     if request.time_budget_s is not None:
         plan = within_time(plan, request.time_budget_s)
-    return Prepared(plan, folder, tasks, datasets, replay, address=request.address)
+    return Prepared(
+        plan, folder, tasks, datasets, replay, address=request.address, nice=request.nice
+    )
 
 
 def within_time(plan: Plan, time_budget_s: float) -> Plan:

@@ -22,6 +22,7 @@ from tune_adaptive.errors import (
     last_line,
 )
 from tune_adaptive.guest import Guest
+from tune_adaptive.interrupts import deferred, interruptible
 from tune_adaptive.ledger import Ledger, locked
 from tune_adaptive.monitor import Monitor
 from tune_adaptive.plan import hash_file
@@ -57,15 +58,18 @@ def run(
         NoSuccessfulTrial: No arm has a configuration that trained to its end.
         EnvironmentFault: The folder or the storage cannot be written, or Ray be reached.
         InputError: What the ledger tells is not what this plan does here.
+        KeyboardInterrupt: A signal asked for it. Once the folder is there, it can be resumed.
     """
-    if experiment.plan.storage_path is not None:  # before anything is written elsewhere
-        CheckpointStore(experiment.plan.storage_path).open()
-    if experiment.past is not None:  # its lock is held
-        _run(experiment, watch, verbose, show_dashboard)
-        return
-    _make_folder(experiment)
-    with locked(experiment.folder):
-        _run(experiment, watch, verbose, show_dashboard)
+    with interruptible():
+        if experiment.plan.storage_path is not None:  # before anything is written elsewhere
+            CheckpointStore(experiment.plan.storage_path).open()
+        if experiment.past is not None:  # its lock is held
+            _run(experiment, watch, verbose, show_dashboard)
+            return
+        with deferred():  # a folder without a whole plan could neither be resumed nor used again
+            _make_folder(experiment)
+        with locked(experiment.folder):
+            _run(experiment, watch, verbose, show_dashboard)
 
 
 def _store(experiment: Prepared) -> CheckpointStore:
@@ -125,6 +129,7 @@ def _run(
                         data_bytes,
                         verbose,
                         show_dashboard,
+                        experiment.nice,
                     ):
                         execute(
                             stages,

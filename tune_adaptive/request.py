@@ -14,6 +14,7 @@ from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.vision import Stem
 
 DOCUMENTED = ("resource_complexity", "feedback")
+MAX_NICE = 19
 EXPERTS = ("adaptive", "step", "exponential", "cosine", "linear", "onecycle", "wsd", "plateau")
 
 
@@ -102,6 +103,7 @@ class Request:
         hang_after_s: Seconds after which an epoch that has not ended is taken to hang, > 0; None
             is 30 epochs, at least 10 minutes.
         seed: Root of all seeds.
+        nice: Added to the niceness of the workers of our own Ray, in [0, 19].
         command: What was typed, for the record.
     """
 
@@ -132,6 +134,7 @@ class Request:
     keep_every_s: float = 50.0
     hang_after_s: float | None = None
     seed: int = 0
+    nice: int = 0
     command: str = ""
 
 
@@ -276,6 +279,7 @@ def check_request(request: Request) -> None:
         problems += address_problems(request.address)
         if request.num_gpus is not None:
             problems.append("--num-gpus rehearses on this machine: a cluster says what it has")
+    problems += nice_problems(request.nice, request.address)
     if problems:
         raise InputError("\n".join(problems))
     for schedule in request.schedules:
@@ -290,6 +294,15 @@ def address_problems(address: str) -> list[str]:
     if address == "auto" or (host and "/" not in host and is_port):
         return []
     return [f"--address {address!r}: must be HOST:PORT, as `ray start --head` printed it, or auto"]
+
+
+def nice_problems(nice: int, address: str | None) -> list[str]:
+    """Return why workers cannot run at ``nice``, if so."""
+    if not 0 <= nice <= MAX_NICE:
+        return [f"--nice must be in [0, {MAX_NICE}], got {nice}"]
+    if nice and address is not None:
+        return ["--nice is for a Ray of our own: a cluster's workers run as its owner started them"]
+    return []
 
 
 def _repeated(names: tuple[str, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tune_adaptive import ledger
@@ -9,7 +10,7 @@ from tune_adaptive.capacity import this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.plan import Plan, model_notes
 from tune_adaptive.planning import Prepared, absolute_storage, versions_here
-from tune_adaptive.request import address_problems
+from tune_adaptive.request import address_problems, nice_problems
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.tasks import TaskOptions, make_task, published_task
 from tune_adaptive.tuning.cluster import capacity as joined_capacity
@@ -24,6 +25,7 @@ def reopened(
     model_path: str | None = None,
     address: str | None = None,
     storage_path: str | None = None,
+    nice: int = 0,
 ) -> Iterator[Prepared]:
     """Hold the lock of an interrupted experiment, and give it if it can be resumed here.
 
@@ -37,13 +39,14 @@ def reopened(
         address: Of the cluster to go on on; None is a Ray of its own.
         storage_path: Where its checkpoints are, if not in the folder: nothing is written
             elsewhere because a folder that somebody sent says so.
+        nice: Added to the niceness of the workers of our own Ray, in [0, 19].
 
     Raises:
         InputError: It is no experiment, has ended, is damaged, is at work in another process,
             or its data have changed.
         EnvironmentFault: This machine or its packages are not those of the plan.
     """
-    if address is not None and (problems := address_problems(address)):
+    if problems := [*nice_problems(nice, address), *(address_problems(address) if address else ())]:
         raise InputError("\n".join(problems))
     with ledger.locked(folder):
         experiment = _read(folder, asked, data_dir, model_path, address)
@@ -53,7 +56,7 @@ def reopened(
                 f"{folder}: its checkpoints are in {planned or 'its own folder'}; "
                 + (f"say --storage-path {planned}" if planned else "leave out --storage-path")
             )
-        yield experiment
+        yield replace(experiment, nice=nice)
 
 
 def _read(

@@ -18,9 +18,10 @@ from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
 from tune_adaptive.options import OPTIONS, request_of
+from tune_adaptive.ledger import has_ended
 from tune_adaptive.packing import in_words
 from tune_adaptive.plan import Plan, TaskPlan
-from tune_adaptive.planning import Prepared, prepare
+from tune_adaptive.planning import Prepared, absolute_storage, prepare
 from tune_adaptive.progress import duration
 from tune_adaptive.resuming import reopened
 
@@ -140,6 +141,9 @@ def main(
         str | None, typer.Option(help="When an epoch hangs, like 10m.", rich_help_panel=HOW)
     ] = None,
     seed: Annotated[int, typer.Option(help="Root of all seeds.", rich_help_panel=HOW)] = 0,
+    nice: Annotated[
+        int, typer.Option(help="Added to the workers' niceness.", rich_help_panel=HOW)
+    ] = 0,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Ray's, on loopback.", rich_help_panel=HOW)
     ] = False,
@@ -161,20 +165,26 @@ def main(
     options = {name: value for name, value in locals().items() if name in OPTIONS}
     console = Console(stderr=as_json)
     check_watchers(track, dashboard and address is None)
-    if resume is not None:
-        _check_alone(context, resume)
-        with reopened(resume, task, data_dir, model_path, address, storage_path) as prepared:
+    folder = resume
+    try:
+        if resume is not None:
+            _check_alone(context, resume)
+            where = (data_dir, model_path, address, storage_path, nice)
+            with reopened(resume, task, *where) as prepared:
+                _carry_out(context, prepared, console)
+            return
+        command = shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]])
+        prepared = prepare(request_of(options | {"command": command}))
+        folder = prepared.folder
+        if plan and as_json:
+            typer.echo(json.dumps(_without_infinity(asdict(prepared.plan)), allow_nan=False))
+            return
+        if plan or not (quiet or as_json):
+            show_plan(prepared.plan, console)
+        if not plan:
             _carry_out(context, prepared, console)
-        return
-    command = shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]])
-    prepared = prepare(request_of(options | {"command": command}))
-    if plan and as_json:
-        typer.echo(json.dumps(_without_infinity(asdict(prepared.plan)), allow_nan=False))
-        return
-    if plan or not (quiet or as_json):
-        show_plan(prepared.plan, console)
-    if not plan:
-        _carry_out(context, prepared, console)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(*_where_it_ended(context, folder, console)) from error
 
 
 def _without_infinity(value: Any) -> Any:
@@ -192,28 +202,13 @@ def _carry_out(context: typer.Context, prepared: Prepared, console: Console) -> 
     def say(line: object) -> None:
         console.print(str(line), markup=False, highlight=False, soft_wrap=True)
 
-    try:
-        experiment = carry_out(
-            prepared,
-            shown(prepared, quiet or as_json, console),
-            context.params["track"],
-            say if context.params["dashboard"] else None,
-            context.params["verbose"],
-        )
-    except KeyboardInterrupt:
-        again = ["python", "-m", "tune_adaptive.search", "--resume", str(prepared.folder)]
-        for task in context.params["task"]:
-            again += ["--task", task] if ":" in task else []
-        if prepared.address is not None:
-            again += ["--address", prepared.address]
-        if prepared.plan.storage_path is not None:
-            again += ["--storage-path", prepared.plan.storage_path]
-        for tracker in context.params["track"]:
-            again += ["--track", tracker]
-        for name in ("dashboard", "quiet", "as_json"):
-            again += [_option(name)] if context.params[name] else []
-        say(f"to go on: {shlex.join(again)}")
-        raise
+    experiment = carry_out(
+        prepared,
+        shown(prepared, quiet or as_json, console),
+        context.params["track"],
+        say if context.params["dashboard"] else None,
+        context.params["verbose"],
+    )
     if as_json:
         typer.echo((prepared.folder / "verdict.json").read_text(encoding="utf-8"), nl=False)
         return
@@ -227,6 +222,42 @@ def _carry_out(context: typer.Context, prepared: Prepared, console: Console) -> 
         say(verdict.sentence)
     for path in experiment.written:
         say(path)
+
+
+def _where_it_ended(context: typer.Context, folder: Path | None, console: Console) -> list[str]:
+    """Print what to run after an interruption; return what else to say of it."""
+
+    def say(purpose: str, *arguments: str) -> None:
+        command = shlex.join(["python", "-m", *arguments])
+        console.print(f"{purpose}: {command}", markup=False, highlight=False, soft_wrap=True)
+
+    if folder is None or not (folder / "plan.toml").exists():
+        return ["nothing was begun"]
+    if has_ended(folder):
+        say("to write its report again", "tune_adaptive.report", str(folder))
+        say("to export its schedules again", "tune_adaptive.export", str(folder))
+        return ["the search is finished; its report may be incomplete"]
+    again = ["--resume", str(folder), *_options_again(context)]
+    say("to go on", "tune_adaptive.search", *again)
+    return []
+
+
+def _options_again(context: typer.Context) -> list[str]:
+    """Return the options that a resumed experiment needs once more."""
+    given, again = context.params, list[str]()
+    for task in given["task"]:
+        again += ["--task", task] if ":" in task else []
+    if given["address"] is not None:
+        again += ["--address", given["address"]]
+    if (storage := absolute_storage(given["storage_path"])) is not None:
+        again += ["--storage-path", storage]
+    if given["nice"]:
+        again += ["--nice", str(given["nice"])]
+    for tracker in given["track"]:
+        again += ["--track", tracker]
+    for name in ("dashboard", "quiet", "as_json"):
+        again += [_option(name)] if given[name] else []
+    return again
 
 
 def _check_alone(context: typer.Context, folder: Path) -> None:
@@ -249,7 +280,7 @@ def _option(name: str) -> str:
 
 
 WITH_RESUME = (
-    *("resume", "task", "data_dir", "model_path", "address", "storage_path"),
+    *("resume", "task", "data_dir", "model_path", "address", "storage_path", "nice"),
     *("dashboard", "track", "quiet", "as_json", "verbose"),
 )
 

@@ -9,11 +9,9 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from ray.job_config import JobConfig
 from tune_adaptive.capacity import Capacity, NodeCapacity
 from tune_adaptive.errors import EnvironmentFault, last_line
 from tune_adaptive.packages import is_installed
+from tune_adaptive.interrupts import deferred, on_interrupt, withheld_from_children
 
 DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
@@ -79,6 +78,7 @@ def cluster(
     data_bytes: int,
     verbose: bool = False,
     show_dashboard: Callable[[Dashboard], None] | None = None,
+    nice: int = 0,
 ) -> Iterator[None]:
     """Join the cluster at ``address``, or start a Ray of our own; leave or stop it after.
 
@@ -92,8 +92,10 @@ def cluster(
         verbose: Let Ray speak.
         show_dashboard: Is told where the dashboard is, once it is up; None starts none. On a
             cluster that is joined it is its owner's, if there is one.
+        nice: What our own adds to the niceness of this process for its workers, in [0, 19].
 
     Raises:
+        KeyboardInterrupt: A signal asked for it while Ray started or stopped.
         EnvironmentFault: There is no such cluster, or it does not let us in.
     """
     if ray.is_initialized():
@@ -105,7 +107,7 @@ def cluster(
             yield
     else:
         store_bytes = max(MIN_OBJECT_STORE_BYTES, 3 * data_bytes)
-        with own_ray(num_cpus, num_gpus, store_bytes, verbose, show_dashboard):
+        with own_ray(num_cpus, num_gpus, store_bytes, verbose, show_dashboard, nice):
             yield
 
 
@@ -119,21 +121,25 @@ def own_ray(
     object_store_bytes: int,
     verbose: bool = False,
     show_dashboard: Callable[[Dashboard], None] | None = None,
+    nice: int = 0,
 ) -> Iterator[None]:
     """Start a Ray on this machine that only this user's processes with its token reach."""
     with _token() as token, _resolving_to_loopback():
         try:
-            started = ray.init(
-                address="local",
-                job_config=_OurPath(),
-                num_cpus=num_cpus,
-                num_gpus=num_gpus,
-                include_dashboard=show_dashboard is not None,
-                dashboard_host="127.0.0.1",
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                object_store_memory=object_store_bytes,
-            )
+            # By default Ray's workers run at nice 15, and get next to nothing on a busy machine.
+            niceness = _environment("RAY_worker_niceness", str(nice))
+            with deferred(), withheld_from_children(), niceness:
+                started = ray.init(
+                    address="local",
+                    job_config=_OurPath(),
+                    num_cpus=num_cpus,
+                    num_gpus=num_gpus,
+                    include_dashboard=show_dashboard is not None,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=verbose,
+                    logging_level=logging.INFO if verbose else logging.ERROR,
+                    object_store_memory=object_store_bytes,
+                )
             if show_dashboard is not None:
                 show_dashboard(Dashboard(f"http://{started.dashboard_url}", token))
             yield
@@ -202,23 +208,11 @@ class _OurPath(JobConfig):
 
 
 def _shut_down() -> None:
-    with on_interrupt(lambda: None):  # a second Ctrl-C must not leave workers behind
+    asked: list[bool] = []
+    with on_interrupt(lambda: asked.append(True)):  # a second one must not leave workers behind
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def on_interrupt(react: Callable[[], None]) -> Iterator[None]:
-    """Answer Ctrl-C and SIGTERM with ``react``; signals reach the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kinds = (signal.SIGINT, signal.SIGTERM)  # the second is Slurm's and Kubernetes'
-    before = [signal.signal(kind, lambda number, frame: react()) for kind in kinds]
-    try:
-        yield
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
+    if asked and sys.exc_info()[0] is None:  # what happened first is what is reported
+        raise KeyboardInterrupt
 
 
 # ----------------------------------------------------------------------- another's
@@ -238,13 +232,18 @@ def joined(address: str, verbose: bool = False) -> Iterator[str]:
     """
     _knock(address)
     try:
-        with _resolving_to_loopback(), _impatient():
+        # Ray would ask a server that refuses it twenty times.
+        impatient = _environment("RAY_gcs_server_port_wait_time_s", "1")
+        with deferred(), _resolving_to_loopback(), impatient:
             started = ray.init(
                 address=address,
                 job_config=_OurPath(),
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
             )
+    except KeyboardInterrupt:
+        _shut_down()
+        raise
     except (Exception, SystemExit) as error:  # the second is how Ray gives up on a server
         _shut_down()
         raise EnvironmentFault(f"--address {address}: {_why_not(address, error)}") from error
@@ -269,13 +268,12 @@ def _knock(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Let Ray ask a server that refuses it once, not twenty times."""
-    name = "RAY_gcs_server_port_wait_time_s"
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable that Ray reads when it starts, unless it is set already."""
     if name in os.environ:
         yield
         return
-    os.environ[name] = "1"
+    os.environ[name] = value
     try:
         yield
     finally:

@@ -29,11 +29,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tune_adaptive.checkpoints import CheckpointStore
+from tune_adaptive.interrupts import on_interrupt
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import EpochResult, RunSpec, Signal, Status
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset
-from tune_adaptive.tuning.cluster import on_interrupt
 from tune_adaptive.tuning.jobs import Jobs
 from tune_adaptive.tuning.trainable import Worker
 
@@ -128,7 +128,7 @@ def execute(
 
     Raises:
         Exception: Whatever ``jobs`` raised; the workers are stopped first.
-        KeyboardInterrupt: It was asked to stop, by SIGINT or SIGTERM.
+        KeyboardInterrupt: A signal asked it to stop, or Tune ended with runs left.
     """
     splits = {
         name: (ray.put(data.train), ray.put(data.validation), ray.put(data.test))
@@ -186,7 +186,7 @@ def execute(
         shutil.rmtree(storage, ignore_errors=True)
     if driver.error is not None:
         raise driver.error
-    if driver.is_stopping and not jobs.exhausted:
+    if not jobs.exhausted:  # whatever made Tune return
         raise KeyboardInterrupt
 
 
