@@ -105,8 +105,8 @@ def deferred() -> Iterator[None]:
 def withheld_from_children() -> Iterator[None]:
     """Start processes that never receive WARNINGS, which a scheduler sends to every process.
 
-    Here a signal waits until the body has ended. SIGTERM still reaches the children: it is how
-    they are ended.
+    SIGTERM still reaches them: it is how they are ended. This process receives all of them, now
+    or when the body has ended, as its other threads happen to run; see :func:`deferred`.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
