@@ -28,6 +28,7 @@ from tune_adaptive.tuning.asha import Asha, first_rung
 from tune_adaptive.tuning.storage import BoundedStorage
 
 MAX_FAILURES_IN_A_ROW = 5
+WORST_ACCURACY = 0.0
 NUM_STARTUP_TRIALS = 6
 EPSILON = 1e-9
 
@@ -158,14 +159,17 @@ class Arm:
     def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
         """Account for an epoch and decide whether the run goes on.
 
-        A run that diverged is told FAIL, one stopped early PRUNED with the value it
-        reported, and only one that trained to its end COMPLETE.
+        Optuna receives a run that was stopped early as PRUNED with the value it reported, and
+        only one that trained to its end as COMPLETE. One that diverged is PRUNED with the worst
+        accuracy there is, at step 0: TPE ranks pruned trials by their last step first, and so
+        this one behind all others, whatever it had reached. It would learn nothing of FAIL.
         """
         running = self._running[run.id]
         self.spent += result.epoch_equivalents - running.spent
         running.spent_by[result.epoch] = result.epoch_equivalents
         if result.diverged:
-            return self._end(run, TrialState.FAIL, "diverged")
+            running.values = {0: WORST_ACCURACY}
+            return self._end(run, TrialState.PRUNED, "diverged")
         running.values[result.epoch] = result.val_accuracy
         if result.ended:
             self.completed.append(Candidate(run, result.val_accuracy))
