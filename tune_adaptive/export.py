@@ -52,6 +52,8 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "clip_norm": task.clip_norm,
             "notes": dict(task.notes),
             "precision": task.precision,
+            "cpus_per_trial": task.cpus_per_trial,
+            "gpus_per_trial": task.gpus_per_trial,
             "options": dict(plan.options),
             "signals": plan.signals,
             **({"run_time_budget_s": plan.run_time_budget_s} if plan.run_time_budget_s else {}),

@@ -18,7 +18,8 @@ OPTIONS = (
     *("task", "schedule", "space", *OF_TASKS, "epochs", "time_budget", "budget", "final_seeds"),
     *("preset", "ablations", "contention", "name", "results_dir", "gpus_per_trial", "num_gpus"),
     *("cpus_per_trial", "max_concurrent", "address", "storage_path", "precision", "signals"),
-    *("run_time_budget", "max_retries", "checkpoint_every", "hang_after", "seed", "nice", "command"),
+    *("run_time_budget", "max_retries", "checkpoint_every", "hang_after", "seed"),
+    *("nice", "command"),
 )
 
 

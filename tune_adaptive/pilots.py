@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tune_adaptive.device import claimed_device
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split, make_feed
@@ -56,11 +57,9 @@ def measure_task(
         on_gpu: Whether trials get a share of a GPU.
         num_pilots: Slots at work at once on a node, >= 1.
     """
-    device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
-    material = Material(task, description, Split.of(training, device), Split.of(validation, device))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
+    with claimed_device(num_threads, on_gpu) as device:
+        train, held_out = Split.of(training, device), Split.of(validation, device)
+        material = Material(task, description, train, held_out)
         alone = calibrate(material, precision, by_clock=by_clock)
         loaded_epoch_s = alone.epoch_s
         if by_clock and num_pilots > 1:
@@ -68,8 +67,6 @@ def measure_task(
                 all_of_them = [material] * num_pilots, [alone.precision] * num_pilots
                 others = pilots.map(calibrate, *all_of_them)
                 loaded_epoch_s = max(loaded_epoch_s, *(other.epoch_s for other in others))
-    finally:
-        torch.set_num_threads(threads)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return Measured(name, alone.precision, alone.epoch_s, loaded_epoch_s)
 

@@ -17,8 +17,8 @@ from tune_adaptive.analysis.stats import promised_power
 from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import InputError
-from tune_adaptive.options import OPTIONS, request_of
 from tune_adaptive.ledger import has_ended
+from tune_adaptive.options import OPTIONS, request_of
 from tune_adaptive.packing import in_words
 from tune_adaptive.plan import Plan, TaskPlan
 from tune_adaptive.planning import Prepared, absolute_storage, prepare

@@ -16,6 +16,7 @@ from types import TracebackType
 import numpy as np
 import torch
 
+from tune_adaptive.device import claim_device, claimed_device, is_out_of_memory
 from tune_adaptive.errors import EnvironmentFault, InputError, last_line
 from tune_adaptive.packing import Packed, pack
 from tune_adaptive.pilots import calibrate
@@ -141,14 +142,10 @@ def _trial(
 ) -> Trial:
     """Time a step alone, which decides the precision and the length of a stretch."""
     description = data.describe()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
+    with claimed_device(num_threads, on_gpu=device.type == "cuda"):
         train, validation = (Split.of(part, device) for part in (data.train, data.validation))
         material = Material(task, description, train, validation)
         calibration = calibrate(material, precision)
-    finally:
-        torch.set_num_threads(threads)
     step_s = calibration.epoch_s / material.steps_per_epoch
     num_steps = min(max(2, round(STRETCH_S / step_s)), material.steps_per_epoch)
     del train, validation, material
@@ -253,11 +250,8 @@ class _Together:
 
 def _work(connection: Connection, trial: Trial) -> None:
     """Warm up, then train for a window whenever the parent says so, until it hangs up."""
-    from tune_adaptive.tuning.trainable import claim_device  # imports Ray
-
     try:
-        torch.set_num_threads(trial.num_threads)
-        device = claim_device(1.0 if trial.on_gpu else 0.0)
+        device = claim_device(trial.num_threads, 1.0 if trial.on_gpu else 0.0)
         # The whole training split lies on the GPU, too, as a trial has it there.
         whole, validation = (Split.of(part, device) for part in (trial.train, trial.validation))
         hardest = Material(
@@ -280,8 +274,7 @@ def _work(connection: Connection, trial: Trial) -> None:
     except (EOFError, KeyboardInterrupt):
         return  # the parent hung up
     except Exception as error:
-        is_full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        connection.send(Failure(traceback.format_exc(), is_full))
+        connection.send(Failure(traceback.format_exc(), is_out_of_memory(error)))
 
 
 def _train_for_a_window(trial: Trial, material: Material) -> Rate:

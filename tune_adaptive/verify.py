@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, get_args
 
-import torch
 import typer
 
 from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
 from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.cli import run_command
+from tune_adaptive.device import claimed_device
 from tune_adaptive.errors import InputError
 from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT, model_notes
 from tune_adaptive.runs import Configuration, RunSpec
@@ -126,6 +126,8 @@ class _Published:
     augment: Augment
     clip_norm: float
     precision: str
+    cpus_per_trial: float
+    gpus_per_trial: float
     signals: str
     run_time_budget_s: float | None
     data_sha256: str
@@ -152,6 +154,9 @@ def _published(best: BestSchedule, path: Path) -> _Published:
             augment=own["augment"],
             clip_norm=float(own["clip_norm"]),
             precision=own["precision"],
+            # Files of before have neither: a CPU then, and a GPU where there is one.
+            cpus_per_trial=float(own.get("cpus_per_trial", 1)),
+            gpus_per_trial=float(own.get("gpus_per_trial", 1)),
             signals="live" if own["signals"] == "replay" else own["signals"],
             run_time_budget_s=None if budget is None else float(budget),
             data_sha256=str(own["data_sha256"]),
@@ -166,6 +171,8 @@ def _published(best: BestSchedule, path: Path) -> _Published:
         or found.signals not in ("live", "steady")
         or found.augment not in get_args(Augment)
         or not found.clip_norm > 0
+        or not 0 < found.cpus_per_trial < math.inf
+        or not 0 <= found.gpus_per_trial <= 1
     ):
         raise InputError(f"{path}: no result that can be verified: {found}")
     return found
@@ -180,16 +187,12 @@ def _run_again(
     say: Callable[[str], None],
 ) -> list[float]:
     """Train on seeds that no stage of the experiment has; return the test accuracies."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     description = data.describe()
-    material = Material(
-        task, description, Split.of(data.train, device), Split.of(data.validation, device)
-    )
     chance = 1 / description.complexity.num_classes
     accuracies = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the trials had
-    try:
+    with claimed_device(own.cpus_per_trial, own.gpus_per_trial > 0) as device:
+        train_split, validation = (Split.of(part, device) for part in (data.train, data.validation))
+        material = Material(task, description, train_split, validation)
         for index in range(num_seeds):
             run = RunSpec(
                 id=f"verify-{index}",
@@ -211,8 +214,6 @@ def _run_again(
                 f"seed {run.seed}: {100 * accuracies[-1]:.2f}%"
                 + (" (diverged)" * (reached is None))
             )
-    finally:
-        torch.set_num_threads(threads)
     return accuracies
 
 

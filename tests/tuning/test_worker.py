@@ -1,9 +1,11 @@
 """The worker process, in this process."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,53 +14,10 @@ import torch
 
 from tests.test_checkpoints import state
 from tune_adaptive.checkpoints import CheckpointStore
+from tune_adaptive.runs import EpochResult
 from tune_adaptive.tuning import care
 from tune_adaptive.tuning.care import Interrupted, StopSign, StoreKeeper, Watchdog
-from tune_adaptive.tuning.trainable import claim_device, may_pass
-
-
-@pytest.fixture(autouse=True)
-def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put back what a worker sets for its whole process."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    cudnn = torch.backends.cudnn.deterministic
-    yield
-    torch.backends.cudnn.deterministic = cudnn
-    torch.use_deterministic_algorithms(False)
-
-
-def test_each_worker_may_fill_only_its_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    capped: list[float] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", capped.append)
-    assert claim_device(0.25) == torch.device("cuda", 0)
-    assert capped == [0.25]
-    assert claim_device(1.0) == torch.device("cuda", 0)
-    assert capped == [0.25]
-    assert claim_device(0.0) == torch.device("cpu")
-
-
-def test_a_worker_on_a_gpu_repeats_itself_and_one_on_the_cpu_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    claim_device(0.0)
-    assert not torch.are_deterministic_algorithms_enabled()
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    claim_device(1.0)
-    assert torch.are_deterministic_algorithms_enabled()
-    assert torch.is_deterministic_algorithms_warn_only_enabled()
-    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
-    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-
-
-def test_logical_gpus_train_on_the_cpu() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("needs a machine without a GPU; runs in every CPU-only test run")
-    assert claim_device(0.25) == torch.device("cpu")
+from tune_adaptive.tuning.trainable import Worker, may_pass
 
 
 @pytest.fixture
@@ -194,13 +153,68 @@ def test_a_state_that_cannot_be_written_does_not_end_its_run(
         (FileNotFoundError(), False),
         (PermissionError(), False),
         (ValueError(), False),
-        (torch.OutOfMemoryError(), False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
 )
 def test_what_may_pass_is_told_from_what_would_be_raised_again(
     error: Exception, passes: bool
 ) -> None:
     assert may_pass(error) is passes
+
+
+@pytest.fixture
+def worker(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """One at work on a run, without Ray."""
+    worker = Worker.__new__(Worker)
+    worker._run = state().run
+    worker._epochs = None
+    worker._store = store
+    worker._watchdog = Watchdog(store, limit_s=600.0)
+    worker._device = torch.device("cpu")
+    return worker
+
+
+def test_memory_is_freed_before_a_run_is_tried_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the run held, though it stood in a cycle of references as schedules do."""
+    held: list[weakref.ref[torch.nn.Module]] = []
+
+    def start() -> Iterator[EpochResult]:
+        model = torch.nn.Linear(1, 1)
+        model.itself = [model]
+        held.append(weakref.ref(model))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(worker, "_start", start)
+    gc.disable()
+    try:
+        told = worker.step()
+    finally:
+        gc.enable()
+    assert told["transient"]
+    assert held[0]() is None
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_process_that_lost_its_gpu_ends_and_says_why(
+    worker: Worker, store: CheckpointStore, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """Every run that it took afterwards would fail."""
+    words = "CUDA error: unspecified launch failure" if lost else "no such layer"
+
+    def start() -> Iterator[EpochResult]:
+        raise RuntimeError(words)
+
+    ends: list[int] = []
+    monkeypatch.setattr(care.os, "_exit", ends.append)
+    monkeypatch.setattr(worker, "_start", start)
+    worker.step()
+    assert ends == [1] * lost
+    last_words = store.take_last_words(worker._run.id)
+    assert last_words.endswith(f"RuntimeError: {words}\n" if lost else "")
 
 
 def test_an_epoch_that_hangs_is_ended_though_it_cannot_say_so(
@@ -237,14 +251,3 @@ def test_an_epoch_that_hangs_ends_its_process_and_says_where(
     assert "in hangs" in words
     assert words.splitlines()[-1] == "HungError: no epoch ended within 0.05 s"
     assert store.take_last_words("slow") == "", "they are taken once"
-
-
-@pytest.mark.gpu
-def test_the_cap_is_enforced() -> None:
-    device = claim_device(0.1)
-    total = torch.cuda.get_device_properties(device).total_memory
-    try:
-        with pytest.raises(torch.OutOfMemoryError):
-            torch.empty(int(0.2 * total), dtype=torch.uint8, device=device)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)

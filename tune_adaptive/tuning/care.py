@@ -111,10 +111,15 @@ class Watchdog:
             if ident != threading.get_ident()
         )
         told = f"{stacks}HungError: no epoch ended within {self._limit_s:g} s"
-        timer = threading.Timer(LAST_WORDS_S, os._exit, (1,))  # what hangs may be the store
-        timer.start()
-        try:
-            self._store.leave_last_words(watched[0], told)
-        finally:
-            timer.cancel()
-            os._exit(1)
+        end_process(self._store, watched[0], told)
+
+
+def end_process(store: CheckpointStore, run_id: str, words: str) -> None:
+    """End this process at once; its run is tried again in another, and ``words`` say why."""
+    timer = threading.Timer(LAST_WORDS_S, os._exit, (1,))  # what hangs may be the store
+    timer.start()
+    try:
+        store.leave_last_words(run_id, words)
+    finally:
+        timer.cancel()
+        os._exit(1)

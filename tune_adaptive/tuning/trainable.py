@@ -1,7 +1,7 @@
 """The Trainable: one worker process that trains run after run."""
 
+import gc
 import json
-import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +12,7 @@ import torch
 from ray import ObjectRef, tune
 
 from tune_adaptive.checkpoints import CheckpointStore
+from tune_adaptive.device import claim_device, has_lost_gpu, is_out_of_memory
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals, parse_signals
 from tune_adaptive.tasks import Task
@@ -23,6 +24,7 @@ from tune_adaptive.tuning.care import (
     StopSign,
     StoreKeeper,
     Watchdog,
+    end_process,
     keep_freed_memory,
 )
 
@@ -30,8 +32,13 @@ LASTING = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether ``error`` is one of a run's surroundings; any other the run would raise again."""
-    return isinstance(error, OSError | MemoryError) and not isinstance(error, LASTING)
+    """Whether ``error`` is one of a run's surroundings; any other the run would raise again.
+
+    Memory that is short is: a neighbour on the GPU, or on the machine, may have taken it.
+    """
+    if is_out_of_memory(error):
+        return True
+    return isinstance(error, OSError) and not isinstance(error, LASTING)
 
 
 class Worker(tune.Trainable):
@@ -66,9 +73,8 @@ class Worker(tune.Trainable):
                 all runs it takes have the same.
         """
         cpus, gpu_fraction = shares[config["run"]["task"]]
-        torch.set_num_threads(max(1, int(cpus)))
         keep_freed_memory()
-        self._device = claim_device(gpu_fraction)
+        self._device = claim_device(cpus, gpu_fraction)
         self._tasks, self._descriptions, self._splits = tasks, descriptions, splits
         self._replay = replay
         self._materials: dict[str, Material] = {}
@@ -100,10 +106,14 @@ class Worker(tune.Trainable):
             return {"interrupted": True}
         except Exception as error:
             self._epochs = None
-            told = {"failure": traceback.format_exc(), "transient": may_pass(error)}
+            trace = traceback.format_exc()
+            if has_lost_gpu(error):  # every run that this process took would fail
+                end_process(self._store, self._run.id, trace)
+            told = {"failure": trace, "transient": may_pass(error)}
         finally:
             self._watchdog.rest()
         # The error is gone, and with it the frames that held the model.
+        gc.collect()  # those in reference cycles, too
         if self._device.type == "cuda":
             torch.cuda.empty_cache()  # what it had is its neighbours' to use
         return told
@@ -133,20 +143,3 @@ class Worker(tune.Trainable):
     def _fetch(self, split: ObjectRef) -> Split:
         examples: Examples = ray.get(split)
         return Split.of(examples, self._device)
-
-
-def claim_device(gpu_fraction: float) -> torch.device:
-    """Return the device of this process, its memory capped to its share of the GPU.
-
-    On a GPU only algorithms are used that repeat themselves, wherever torch has one, so that
-    the same seed gives the same metrics; torch warns where it has none.
-    """
-    if gpu_fraction > 0 and torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        if gpu_fraction < 1:
-            torch.cuda.set_per_process_memory_fraction(gpu_fraction)
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
