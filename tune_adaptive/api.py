@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tune_adaptive.best import BestSchedule, load_schedule
+from tune_adaptive.cli import terminal
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.guest import Guest
 from tune_adaptive.ledger import Event
@@ -125,7 +126,7 @@ def check_watchers(track: str | Sequence[str], dashboard: bool) -> None:
 def shown(prepared: Prepared, quiet: bool, console: Console | None = None) -> Shown:
     """Return the view of an experiment that suits where this runs."""
     past = prepared.past or ()
-    console = Console() if console is None else console
+    console = terminal() if console is None else console
     if quiet:
         return nullcontext(lambda event: None)
     if console.is_jupyter:

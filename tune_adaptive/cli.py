@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import typer
+from rich.console import Console
 
 from tune_adaptive.errors import EXIT_INTERRUPTED, EnvironmentFault, InputError, NoSuccessfulTrial
 from tune_adaptive.interrupts import ignore_at_exit, interruptible, on_interrupt
+
+MIN_WIDTH, USUAL_WIDTH = 20, 80
+"""Columns of a terminal: fewer hold no line, as the 0 of one whose size is unknown."""
 
 
 def run_command(command: Callable[..., None]) -> None:
@@ -44,6 +48,14 @@ def run_command(command: Callable[..., None]) -> None:
             app()
         finally:
             ignore_at_exit()
+
+
+def terminal(stderr: bool = False) -> Console:
+    """Return the terminal, 80 columns wide where it says that it has next to none."""
+    console = Console(stderr=stderr)
+    if console.width >= MIN_WIDTH:
+        return console
+    return Console(stderr=stderr, width=USUAL_WIDTH, force_interactive=False)
 
 
 def tell_damage(folder: Path, damage: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from tune_adaptive import ledger
 from tune_adaptive.plan import Plan
 from tune_adaptive.progress import Tally, view
+from tune_adaptive.signals.neighbours import neighbours
 
 WIDTH = 100
 EVERY_S = 0.5
@@ -45,5 +46,5 @@ class NotebookProgress:
         from IPython.display import HTML
 
         console = Console(file=io.StringIO(), record=True, width=WIDTH, force_jupyter=False)
-        console.print(view(self._tally, WIDTH, time.time()))
+        console.print(view(self._tally, WIDTH, time.time(), neighbours().pressing()))
         return HTML(console.export_html(inline_styles=True, code_format="<pre>{code}</pre>"))

@@ -1,10 +1,13 @@
 """The view of an experiment: a fold over the ledger's events.
 
-A live table in a terminal; elsewhere one plain line whenever a run ends.
+A live table in a terminal that can redraw; elsewhere one plain line whenever a run ends, and
+at least every half minute.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -15,10 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_adaptive import ledger
-from tune_adaptive.cli import printable
+from tune_adaptive.cli import MIN_WIDTH, printable
 from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.runs import RunSpec, Stage
+from tune_adaptive.signals.neighbours import CpuSample, neighbours
+
+HEARTBEAT_S = 30.0
+"""The longest that nothing is printed where there is no live table [s]."""
+MIN_HEIGHT = 3
+"""Lines of a terminal that a live table fits in; others say 0."""
 
 
 @dataclass(slots=True)
@@ -109,16 +118,17 @@ class Tally:
         return max(0.0, slower * left_s)
 
 
-def summary(tally: Tally, now: float) -> str:
-    """Say in a line where an experiment is."""
+def summary(tally: Tally, now: float, pressing: CpuSample | None = None) -> str:
+    """Say in a line where an experiment is, and that others take the CPUs if they do."""
+    others = "" if pressing is None else f"; {pressing}"
     if tally.stage is None:
-        return "starting Ray and its workers"
+        return f"starting Ray and its workers{others}"
     total = tally.plan.stage_epochs(tally.stage)
     stages = tally.plan.stages
     number = f"{stages.index(tally.stage) + 1} of {len(stages)}"
     return (
         f"{tally.stage} ({number}) {tally.spent[tally.stage]:.0f}/{total:g} epochs, "
-        f"about {duration(tally.seconds_left(now))} left"
+        f"about {duration(tally.seconds_left(now))} left{others}"
     )
 
 
@@ -149,9 +159,9 @@ def arms_table(tally: Tally, width: int) -> Table:
     return table
 
 
-def view(tally: Tally, width: int, now: float) -> Group:
+def view(tally: Tally, width: int, now: float, pressing: CpuSample | None = None) -> Group:
     """Return summary, bar and table; what a low terminal cuts off are the table's last rows."""
-    told = Text(summary(tally, now))
+    told = Text(summary(tally, now, pressing))
     if tally.stage is None:
         return Group(told)
     # A bar of the whole width ends its line only if it is padded.
@@ -160,8 +170,22 @@ def view(tally: Tally, width: int, now: float) -> Group:
     return Group(told, bar, arms_table(tally, width))
 
 
+def can_redraw(console: Console) -> bool:
+    """Whether a live table can be shown: not on ``TERM=dumb``, nor where there are no columns."""
+    is_able = console.is_terminal and console.is_interactive and not console.is_dumb_terminal
+    return is_able and console.width >= MIN_WIDTH and console.height >= MIN_HEIGHT
+
+
 class Progress:
-    """Shows an experiment while it runs; call it with each event."""
+    """Shows an experiment while it runs; call it with each event.
+
+    Args:
+        plan: Of the experiment.
+        console: Where it is shown.
+        past: The events before.
+        clock: Gives Unix time [s].
+        pressing: Says who takes the CPUs, if anybody does.
+    """
 
     def __init__(
         self,
@@ -169,28 +193,56 @@ class Progress:
         console: Console,
         past: Iterable[ledger.Event] = (),
         clock: Callable[[], float] = time.time,
+        pressing: Callable[[], CpuSample | None] = lambda: neighbours().pressing(),
     ) -> None:
         self._tally = Tally(plan)
         for event in past:
             self._tally.add(event)
         self._console = console
         self._clock = clock
+        self._pressing = pressing
+        self._lock = threading.Lock()  # of the tally, which another thread shows
+        self._is_live = can_redraw(console)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
+        self._printed_at = self._heard_at = clock()
+        self._ended = threading.Event()
 
     def __enter__(self) -> "Progress":
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.start()
+        else:
+            threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._console.is_terminal:
+        self._ended.set()
+        if self._is_live:
             self._live.stop()
+
+    def _keep_beating(self) -> None:
+        with suppress(Exception, SystemExit):  # a terminal that was closed ends the view only
+            while not self._ended.wait(1.0):
+                self.beat()
+
+    def beat(self) -> None:
+        """Say where the experiment is, if nothing was printed for half a minute."""
+        with self._lock:
+            now = self._clock()
+            if now - self._printed_at < HEARTBEAT_S:
+                return
+            running = sum(arm.running for arm in self._tally.arms.values())
+            quiet = f"nothing new for {duration(now - self._heard_at)}"
+            self._say(f"{self._summary()} | {running} running, {quiet}")
 
     def __call__(self, event: ledger.Event) -> None:
         """Take in one event and show it."""
-        self._tally.add(event)
-        if self._console.is_terminal:
-            return
+        with self._lock:
+            self._tally.add(event)
+            self._heard_at = self._clock()
+            if not self._is_live:
+                self._show(event)
+
+    def _show(self, event: ledger.Event) -> None:
         if isinstance(event, ledger.StageStarted):
             self._say(f"{event.stage}: {event.num_epochs:g} epochs to spend")
         elif isinstance(event, ledger.RunEnded):
@@ -208,13 +260,15 @@ class Progress:
             self._say(f"{event.task} {event.schedule}: no trial trained to its end")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._printed_at = self._clock()
+        self._console.out(line, highlight=False)  # of any width
 
     def _summary(self) -> str:
-        return summary(self._tally, self._clock())
+        return summary(self._tally, self._clock(), self._pressing())
 
     def _render(self) -> Group:
-        return view(self._tally, self._console.width, self._clock())
+        with self._lock:
+            return view(self._tally, self._console.width, self._clock(), self._pressing())
 
 
 def duration(seconds: float) -> str:

@@ -28,6 +28,7 @@ from tune_adaptive.monitor import Monitor
 from tune_adaptive.plan import hash_file
 from tune_adaptive.planning import Prepared
 from tune_adaptive.runs import RunSpec
+from tune_adaptive.signals.neighbours import neighbours, visible_cpus
 from tune_adaptive.signals.node import Node
 from tune_adaptive.signals.recordings import Recordings
 from tune_adaptive.signals.replay import dump_signals
@@ -115,6 +116,10 @@ def _run(
                 gauges = stack.enter_context(Gauges())
                 monitor = Guest("metrics", Monitor(plan, gauges, experiment.past or ()))
             node.latest()  # this process is the node's sampler, as long as the experiment runs
+            beside = neighbours()
+            # On a cluster it would take our workers for others', and under a quota others' CPUs.
+            if experiment.address is None and plan.num_cpus >= len(visible_cpus()):
+                beside.start()
             past = experiment.past or ()
             notes = Notes(past, write)
             stages = Stages(plan, notes, lambda *run: notes.kept(checkpoints, *run))
@@ -140,6 +145,7 @@ def _run(
                             experiment.replay,
                             recordings.add,
                             recordings.heard_by,
+                            beside.between,
                         )
             except BaseException:
                 with suppress(EnvironmentFault):  # what happened first is what is told

@@ -223,6 +223,8 @@ class EpochResult:
             a run's first epoch and after its last.
         ended: Whether the run ended here: its plan done, or diverged.
         diverged: Whether a loss was not finite.
+        foreign_cpus: CPUs of the node that processes not of this experiment used over the epoch,
+            on average, in [0, CPUs]; where the search itself runs on that node.
         test_loss: Test loss [nats]; only at the end of a final run.
         test_accuracy: Test accuracy in [0, 1]; only at the end of a final run.
     """
@@ -252,6 +254,7 @@ class EpochResult:
     diverged: bool = False
     test_loss: float | None = None
     test_accuracy: float | None = None
+    foreign_cpus: float | None = None
 
     def curves(self, num_train: int) -> dict[str, float]:
         """Return what a tracker draws of an epoch, by name; what was not measured is left out.

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tune_adaptive.analysis.stats import promised_power
 from tune_adaptive.api import carry_out, check_watchers, search, shown
-from tune_adaptive.cli import run_command
+from tune_adaptive.cli import run_command, terminal
 from tune_adaptive.errors import InputError
 from tune_adaptive.ledger import has_ended
 from tune_adaptive.options import OPTIONS, request_of
@@ -163,7 +163,7 @@ def main(
 ) -> None:
     """Tune learning-rate schedules, compare the best on fresh seeds, report and export."""
     options = {name: value for name, value in locals().items() if name in OPTIONS}
-    console = Console(stderr=as_json)
+    console = terminal(stderr=as_json)
     check_watchers(track, dashboard and address is None)
     folder = resume
     try:

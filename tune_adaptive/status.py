@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from tune_adaptive import ledger
-from tune_adaptive.cli import printable, run_command, tell_damage
+from tune_adaptive.cli import printable, run_command, tell_damage, terminal
 from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.progress import Tally, arms_table, duration, summary
@@ -178,7 +178,7 @@ def main(
     if as_json:
         typer.echo(json.dumps(document(told, now), allow_nan=False))
     else:
-        show(told, Console(), now)
+        show(told, terminal(), now)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,22 @@ def test_a_stranger_on_the_gpu_voids_the_times(tmp_path: Path) -> None:
     assert maker.analysis().timing_void == "foreign processes on the GPU beside 1 runs"
 
 
+@pytest.mark.parametrize(
+    ("foreign", "ok"), [(None, True), (0.0, True), (1.1, True), (1.4, False)], ids=str
+)
+def test_others_on_the_cpus_void_the_times_where_none_were_left(
+    tmp_path: Path, foreign: float | None, ok: bool
+) -> None:
+    """Of two CPUs, one run at a time takes one."""
+    maker = honest(tmp_path)
+    change_epochs(maker, "final-step-4", lambda e: replace(e, foreign_cpus=foreign))
+    analysis = maker.analysis()
+    assert (analysis.timing_void is None) is ok
+    assert list(analysis.breaches) == [], "accuracies are not touched"
+    if not ok:
+        assert "other processes used up to 1.4 CPUs beside 1 runs" in str(analysis.timing_void)
+
+
 @pytest.mark.parametrize("how", ["dropped", "told failed"])
 def test_the_strongest_baseline_is_not_left_out(tmp_path: Path, how: str) -> None:
     maker = honest(tmp_path)

@@ -164,6 +164,78 @@ def test_what_may_pass_is_told_from_what_would_be_raised_again(
     assert may_pass(error) is passes
 
 
+class Threads:
+    """A process of two threads, on a clock that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.waited = {1: 7.0, 2: 0.0}
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def waits(self) -> dict[int, float]:
+        return dict(self.waited)
+
+    def passes(self, seconds: float, **waiting: float) -> None:
+        """Let time pass, of which threads spend a share waiting for a CPU."""
+        self.now += seconds
+        for thread, share in waiting.items():
+            self.waited[int(thread[1:])] += share * seconds
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    monkeypatch.setattr(care, "time", threads := Threads())
+    return threads
+
+
+@pytest.mark.parametrize(
+    ("waiting", "counted"),
+    [
+        ({}, 100.0),  # a deadlock, or an endless loop on a CPU of its own
+        ({"t1": 0.96}, 4.0),  # starving: 4% of a core
+        ({"t2": 0.96}, 4.0),  # the thread that others wait for
+        ({"t1": 0.5, "t2": 0.1}, 50.0),
+        ({"t1": 1.5}, 0.0),  # the counters are not read at the same instant
+    ],
+)
+def test_waiting_for_a_cpu_is_not_hanging(
+    threads: Threads, waiting: dict[str, float], counted: float
+) -> None:
+    clock = care.FairClock(1.0, threads.waits)
+    for _ in range(100):
+        threads.passes(1.0, **waiting)
+        clock.look()
+    assert clock.now_s == pytest.approx(counted)
+
+
+def test_a_process_that_was_stopped_for_an_hour_has_not_hung(threads: Threads) -> None:
+    clock = care.FairClock(1.0, threads.waits)
+    threads.passes(3600.0)
+    assert clock.look() <= 2.0
+
+
+def test_where_waits_are_not_counted_all_time_is(threads: Threads) -> None:
+    clock = care.FairClock(1.0, lambda: {})
+    threads.passes(1.0)
+    assert clock.look() == 1.0
+
+
+def test_a_thread_that_is_new_has_waited_since_it_was_begun(threads: Threads) -> None:
+    clock = care.FairClock(1.0, threads.waits)
+    threads.waited[3] = 0.0
+    threads.passes(1.0, t3=0.75)
+    assert clock.look() == 0.25
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="is about /proc")
+def test_this_process_has_threads_and_what_they_waited() -> None:
+    waits = care.waits_of_threads()
+    assert threading.get_native_id() in waits or not Path("/proc/self/schedstat").exists()
+    assert all(seconds >= 0 for seconds in waits.values())
+
+
 @pytest.fixture
 def worker(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> Worker:
     """One at work on a run, without Ray."""

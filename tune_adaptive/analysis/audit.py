@@ -199,7 +199,19 @@ def _exclusive(history: History) -> Check:
         found.append(f"foreign processes on the GPU beside {len(strangers)} runs")
     told = f"{most} at once on {allowed} {'device' if allowed == 1 else 'devices'}"
     counted = [epoch.num_cotenants for run in runs for epoch in run.epochs]
-    is_known = any(number is not None for number in counted)
+    used = [e.foreign_cpus for run in runs for e in run.epochs if e.foreign_cpus is not None]
+    if used:
+        told += f"; other processes used at most {max(used):.1f} CPUs"
+        left = _cpus_left(history)
+        short = [
+            run.spec.id for run in runs if any((e.foreign_cpus or 0.0) > left for e in run.epochs)
+        ]
+        if short:
+            found.append(
+                f"other processes used up to {max(used):.1f} CPUs beside {len(short)} runs, which "
+                f"left {left:.1f} free"
+            )
+    is_known = bool(used) or any(number is not None for number in counted)
     return make_check(
         "Final runs had their device to themselves",
         found,
@@ -207,6 +219,13 @@ def _exclusive(history: History) -> Check:
         timing_only=True,
         ok_if=is_known,
     )
+
+
+def _cpus_left(history: History) -> float:
+    """Return the CPUs that final runs leave to others, and a tenth of all for what is brief."""
+    plan = history.plan
+    ours = plan.final_slots * max(task.cpus_per_trial for task in plan.tasks)
+    return max(0.0, plan.num_cpus - ours) + 0.1 * plan.num_cpus
 
 
 def _most_at_once(runs: list[Run]) -> int:

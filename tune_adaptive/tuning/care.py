@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
 
@@ -78,21 +80,69 @@ class StoreKeeper:
         self._next_keep = time.monotonic() + self._every_s
 
 
+class FairClock:
+    """A clock that stands still while this process is kept waiting for a CPU.
+
+    It passes by the time since the look before, less the longest that one of the threads was
+    ready to run and did not, as Linux counts it in ``/proc``: a deadlock, which wants no CPU,
+    and an endless loop, which gets one, are on the clock; starving beside others is not. A look
+    that comes late by itself, of a process that was stopped, counts as one in time.
+
+    Args:
+        every_s: Seconds between two looks, about.
+        waited_s: Gives by thread how long it has waited for a CPU so far [s].
+    """
+
+    def __init__(
+        self, every_s: float, waited_s: Callable[[], Mapping[int, float]] | None = None
+    ) -> None:
+        self._every_s = every_s
+        self._waited_s = waits_of_threads if waited_s is None else waited_s
+        self._looked_at = time.monotonic()
+        self._waits = self._waited_s()
+        self.now_s = 0.0
+
+    def look(self) -> float:
+        """Return the seconds on the clock, as of now."""
+        now, waits = time.monotonic(), self._waited_s()
+        longest = max(
+            (s - self._waits.get(thread, 0.0) for thread, s in waits.items()), default=0.0
+        )
+        passed_s = now - self._looked_at - max(0.0, longest)
+        self.now_s += min(max(0.0, passed_s), 2 * self._every_s)
+        self._looked_at, self._waits = now, waits
+        return self.now_s
+
+
+def waits_of_threads() -> dict[int, float]:
+    """Return by thread how long it was ready to run and had no CPU [s]; empty off Linux."""
+    waits = {}
+    for thread in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # the thread has just ended
+            waits[int(thread.parent.name)] = int(thread.read_text().split()[1]) / 1e9
+    return waits
+
+
 class Watchdog:
     """Ends this process where an epoch hangs, and leaves word of what its threads were doing.
 
-    It is a thread, and needs the interpreter's lock now and then.
+    It is a thread, and needs the interpreter's lock now and then. What is spent waiting for a
+    CPU does not count.
     """
 
-    def __init__(self, store: CheckpointStore, limit_s: float) -> None:
+    def __init__(
+        self, store: CheckpointStore, limit_s: float, clock: FairClock | None = None
+    ) -> None:
         self._store = store
         self._limit_s = limit_s
+        self._every_s = min(1.0, limit_s / 4)
+        self._clock = FairClock(self._every_s) if clock is None else clock
         self._watched: tuple[str, float] | None = None  # a run, and when it must be done
         threading.Thread(target=self._look, daemon=True, name="watchdog").start()
 
     def watch(self, run_id: str) -> None:
         """Begin to watch a run's next epoch."""
-        self._watched = run_id, time.monotonic() + self._limit_s
+        self._watched = run_id, self._clock.now_s + self._every_s + self._limit_s
 
     def rest(self) -> None:
         """Watch nothing."""
@@ -100,9 +150,9 @@ class Watchdog:
 
     def _look(self) -> None:
         while True:
-            time.sleep(min(1.0, self._limit_s / 4))
-            watched = self._watched
-            if watched is not None and time.monotonic() > watched[1]:
+            time.sleep(self._every_s)
+            now_s, watched = self._clock.look(), self._watched
+            if watched is not None and now_s > watched[1]:
                 break
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         stacks = "".join(

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def execute(
     replay: Sequence[Signal] = (),
     record: Callable[[RunSpec, str], None] = lambda run, signals: None,
     recording: Callable[[RunSpec], str] = lambda run: "",
+    foreign_cpus: Callable[[float, float], float | None] = lambda start, end: None,
 ) -> None:
     """Run ``jobs`` on the present cluster until they are exhausted.
 
@@ -125,6 +127,8 @@ def execute(
         replay: What runs hear whose signals are ``replay``.
         record: Takes what a run's schedule heard, as JSON lines, before the epoch's result.
         recording: Gives the recording that a run hears instead of its own training.
+        foreign_cpus: Gives the CPUs that others used from one Unix time to another, where the
+            runs' workers are on this machine.
 
     Raises:
         Exception: Whatever ``jobs`` raised; the workers are stopped first.
@@ -155,7 +159,7 @@ def execute(
         ),
         resources,
     )
-    driver = _Driver(jobs, checkpoints, record, recording)
+    driver = _Driver(jobs, checkpoints, record, recording, foreign_cpus)
     interrupt = _Interrupt(driver, checkpoints)
     storage = tempfile.mkdtemp(prefix="tune-adaptive-")
     try:
@@ -199,11 +203,13 @@ class _Driver:
         checkpoints: CheckpointStore,
         record: Callable[[RunSpec, str], None],
         recording: Callable[[RunSpec], str],
+        foreign_cpus: Callable[[float, float], float | None],
     ) -> None:
         self._jobs = jobs
         self._checkpoints = checkpoints
         self._record = record
         self._recording = recording
+        self._foreign_cpus = foreign_cpus
         self._runs: dict[str, RunSpec] = {}  # under way, by Ray's trial id
         self.error: BaseException | None = None
         self.is_stopping = False
@@ -240,7 +246,10 @@ class _Driver:
                 status = "failed"
             else:
                 self._record(run, result["signals"])
-                status = self._jobs.heard(run, EpochResult.from_dict(json.loads(result["epoch"])))
+                epoch = EpochResult.from_dict(json.loads(result["epoch"]))
+                began_at = epoch.ended_at - epoch.train_s - epoch.eval_s
+                foreign_cpus = self._foreign_cpus(began_at, epoch.ended_at)
+                status = self._jobs.heard(run, replace(epoch, foreign_cpus=foreign_cpus))
             if status is not None:
                 del self._runs[trial_id]
         if self.error or status is not None:
