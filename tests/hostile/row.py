@@ -23,6 +23,11 @@ class Row:
         given: Makes the input in the row's folder before the command runs.
         environment: Variables; where there are any, the command runs in a process of its own.
         slow: Whether it takes too long for the default tests.
+        signal: Name of a signal that is sent to the command. ``SIGUSR1 to all`` sends it to all
+            processes that the command started, too, as Slurm does.
+        during: When: at the first call of this function, ``package.module.function``, in whose
+            module it is looked up. In a process of its own: after the first line that this
+            pattern is found in.
     """
 
     name: str
@@ -32,3 +37,5 @@ class Row:
     given: Callable[[Path], None] = nothing
     environment: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
+    signal: str = ""
+    during: str = ""

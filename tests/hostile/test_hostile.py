@@ -6,14 +6,18 @@ variables of their own, in a process of their own. An exception that leaves the 
 its row.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from _pytest.monkeypatch import resolve
 
 from tests.hostile import data, environments, folders, options, signals
 from tests.hostile.row import Row
@@ -41,6 +45,51 @@ def told_here(arguments: list[str]) -> int:
     return 0
 
 
+def told_elsewhere(
+    row: Row, arguments: list[str], variables: dict[str, str]
+) -> tuple[int, str, str]:
+    """Run a row's command in a process of its own; return its exit code and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tune_adaptive", *arguments],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = []
+    if row.signal:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if re.search(row.during, line):
+                break
+        name, _, to_all = row.signal.partition(" ")
+        started = psutil.Process(process.pid).children(recursive=True) if to_all else []
+        for each in (process, *started):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.Signals[name])
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, "".join(said) + out, err
+
+
+def send_during(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the row's function send the row's signal to this process where it is first called."""
+    function = resolve(row.during)
+    sent: list[str] = []
+
+    def sending(*given: object, **named: object) -> object:
+        if not sent:
+            sent.append(row.signal)
+            os.kill(os.getpid(), signal.Signals[row.signal])
+        return function(*given, **named)
+
+    monkeypatch.setattr(row.during, sending)
+
+
 def parameter(row: Row) -> object:
     return pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else [])
 
@@ -64,15 +113,12 @@ def test_hostile(
     arguments = [word.format(**places) for word in row.command.split()]
     if row.environment:
         variables = {name: value.format(**places) for name, value in row.environment.items()}
-        done = subprocess.run(
-            [sys.executable, "-m", "tune_adaptive", *arguments],
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        code, out, err = done.returncode, done.stdout, done.stderr
+        code, out, err = told_elsewhere(row, arguments, variables)
     else:
+        if row.slow and row.signal:  # it trains
+            request.getfixturevalue("cluster")
+        if row.signal:
+            send_during(row, monkeypatch)
         code = told_here(arguments)
         out, err = capsys.readouterr()
     assert "Traceback" not in out + err

@@ -29,8 +29,8 @@ from ray.job_config import JobConfig
 
 from tune_adaptive.capacity import Capacity, NodeCapacity
 from tune_adaptive.errors import EnvironmentFault, last_line
-from tune_adaptive.packages import is_installed
 from tune_adaptive.interrupts import deferred, on_interrupt, withheld_from_children
+from tune_adaptive.packages import is_installed
 
 DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
