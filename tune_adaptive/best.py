@@ -6,9 +6,10 @@ In a user's own loop that is two lines::
     schedule = best.build(optimizer, total_steps=...)
 """
 
+import inspect
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,26 +85,32 @@ class BestSchedule:
 
         Returns:
             A scheduler to step once per optimizer step. If it has ``observe``, tell it the
-            loss before each step.
+            loss before each step. Beyond ``total_steps`` it holds its last rate.
 
         Raises:
             InputError: The file names a schedule or a parameter that does not exist here.
+            TypeError: ``optimizer`` is no torch optimizer.
+            ValueError: A number is outside its range.
         """
         from tune_adaptive.schedules import SCHEDULES, Horizon
+        from tune_adaptive.schedules.following import require_optimizer
 
-        horizon = Horizon(
-            total_steps=total_steps,
-            warmup_steps=round(self.configuration.recipe.warmup_frac * total_steps),
-            complexity=self.complexity if complexity is None else complexity,
-            time_budget_s=time_budget_s,
-        )
+        require_optimizer(optimizer)
         name, parameters = self.configuration.schedule, self.configuration.parameters
         if name not in SCHEDULES:
             raise InputError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
+        horizon = Horizon(
+            total_steps=total_steps,
+            complexity=self.complexity if complexity is None else complexity,
+            time_budget_s=time_budget_s,
+        )
+        num_warmup = round(self.configuration.recipe.warmup_frac * horizon.total_steps)
+        horizon = replace(horizon, warmup_steps=num_warmup)
         try:
-            return SCHEDULES[name](optimizer, horizon, **parameters)
+            inspect.signature(SCHEDULES[name]).bind(optimizer, horizon, **parameters)
         except TypeError as error:
             raise InputError(f"{name} does not take {list(parameters)}: {error}") from error
+        return SCHEDULES[name](optimizer, horizon, **parameters)
 
 
 def load_schedule(path: str | Path) -> BestSchedule:

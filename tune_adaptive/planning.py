@@ -28,6 +28,7 @@ from tune_adaptive.runs import Configuration, Recipe, Signal, Value
 from tune_adaptive.schedules import (
     SCHEDULES,
     Horizon,
+    Listener,
     build_optimizer,
 )
 from tune_adaptive.shares import Share, most_on_a_gpu, share_out
@@ -271,7 +272,7 @@ def _unbuildable(
                 optimizer=optimizer_name,
             )
             horizon = Horizon(1000, warmup_steps=round(1000 * recipe.warmup_frac), timer=None)
-            SCHEDULES[schedule](optimizer, horizon, **configuration.parameters)
+            Listener(SCHEDULES[schedule](optimizer, horizon, **configuration.parameters))
         except (ValueError, ArithmeticError) as error:
             problems.append(f"{directory / schedule}.toml: within its bounds, {error}")
     return problems

@@ -23,7 +23,7 @@ from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.schedules import (
     SCHEDULES,
     Horizon,
-    ListeningLR,
+    Listener,
     build_optimizer,
     open_loop,
     set_mode,
@@ -127,11 +127,11 @@ def train(
             optimizer, horizon, **run.configuration.parameters
         )
     last_step = run.slowdown.affordable_steps(total_steps) if run.slowdown else total_steps
-    listener = schedule if isinstance(schedule, ListeningLR) else None
+    listener = Listener(schedule)
     feed = make_feed(material.description, task.augment, device, run.seed)
     meter = UsageMeter(device)
     num_cotenants = meter.num_cotenants()
-    told = _Told(schedule, meter, run, total_steps, heard)
+    told = _Told(schedule, listener, meter, run, total_steps, heard)
     trace_every = max(1, steps_per_epoch // LR_POINTS_PER_EPOCH)
     num_steps = num_examples = num_epochs_before = 0
     part: _EpochPart | None = None  # of an epoch that was begun elsewhere
@@ -162,7 +162,7 @@ def train(
                 loss = task.loss(model(*inputs), y)
             loss.backward()
             grad_norm = val_loss_asked = None
-            if listener is not None and listener.wants_grad_norm:
+            if listener.wants_grad_norm:
                 grads = [p.grad for p in model.parameters() if p.grad is not None]
                 grad_norm = nn.utils.get_total_norm(grads)
             if task.clip_norm < math.inf:
@@ -170,11 +170,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.detach())
-            if (
-                listener is not None
-                and listener.val_interval
-                and (num_steps + 1) % listener.val_interval == 0
-            ):
+            if listener.val_interval and (num_steps + 1) % listener.val_interval == 0:
                 asked = time.perf_counter()
                 set_mode(optimizer, training=False)
                 val_loss_asked, _ = evaluate(model, task, feed, material.validation, run.precision)
@@ -186,11 +182,11 @@ def train(
             num_examples += len(y)
             if num_steps == last_step:
                 break
-            if listener is not None and (listener.finished or listener.diverged):
+            if listener.finished or listener.diverged:
                 break
             if keeper is not None and keeper.is_due():
                 losses[-1].item()  # a device is waited for on the run's own time
-                with listener.paused() if listener is not None else nullcontext():
+                with listener.paused():
                     paused = time.perf_counter()
                     done = _EpochPart(losses, trace, paused - start - asked_s, asked_s)
                     state = parts.state(order_before, done)
@@ -201,16 +197,16 @@ def train(
         train_loss = statistics.fmean(losses_read)
         train_s = time.perf_counter() - start - asked_s
 
-        with listener.paused() if listener is not None else nullcontext():
+        with listener.paused():
             start = time.perf_counter()
             set_mode(optimizer, training=False)
             val_loss, val_accuracy = evaluate(model, task, feed, material.validation, run.precision)
             diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
             progress = num_steps / total_steps
-            if listener is not None and listener.progress is not None:
+            if listener.progress is not None:
                 progress = listener.progress
             usage = meter.read()
-            if listener is not None and listener.val_interval is None:
+            if listener.val_interval is None:
                 told.val_loss(num_steps, val_loss)
             signals = told.take(losses_read)
             if record is not None:
@@ -325,13 +321,14 @@ class _Told:
     def __init__(
         self,
         schedule: LRScheduler,
+        listener: Listener,
         meter: UsageMeter,
         run: RunSpec,
         total_steps: int,
         heard: Sequence[Signal],
     ) -> None:
         self._schedule = schedule
-        self._listener = schedule if isinstance(schedule, ListeningLR) else None
+        self._listener = listener
         self._meter = meter
         self._slowdown = run.slowdown
         self._total_steps = total_steps
@@ -359,20 +356,18 @@ class _Told:
         if self._recording:
             same = self._recording[min(step, len(self._recording) - 1)]
             heard |= {name: getattr(same, name) for name in self._names if name != "lr"}
-        if self._listener is not None:
-            self._listener.observe(heard.pop("loss"), **heard)
-        seconds, load = heard["seconds"], heard["load"]
+        self._listener.observe(**heard)
         self._schedule.step()
-        if self._listener is not None:
-            seconds = self._listener.step_s
+        seconds = self._listener.step_s(heard["seconds"])
         if grad_norm is not None:
             self._grad_norms.append(grad_norm)
-        self._signals.append(Signal(step, lr, seconds=seconds, val_loss=val_loss, load=load))
+        self._signals.append(
+            Signal(step, lr, seconds=seconds, val_loss=val_loss, load=heard["load"])
+        )
 
     def val_loss(self, step: int, val_loss: float) -> None:
         """Tell of a validation between two steps."""
-        if self._listener is not None:
-            self._listener.observe(val_loss=val_loss)
+        self._listener.observe(val_loss=val_loss)
         self._signals.append(Signal(step, val_loss=val_loss))
 
     def state(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 A builder takes the optimizer, the :class:`Horizon` and, as keyword arguments with
 defaults, the schedule's own hyperparameters. It returns a torch ``LRScheduler`` that is
-stepped once per optimizer step; if it is a :class:`ListeningLR`, it is told how training goes.
+stepped once per optimizer step; if it has ``observe``, it is told how training goes, see
+:class:`Listener`. Every schedule here can be pickled and copied at any step, and holds its last
+rate where it is stepped beyond ``horizon.total_steps``.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tune_adaptive.schedules import baselines, documented, rivals
 from tune_adaptive.schedules.adaptive import AdaptiveLR, highest_lr
 from tune_adaptive.schedules.horizon import Horizon
+from tune_adaptive.schedules.listener import Listener
 from tune_adaptive.schedules.listening import ListeningLR
 from tune_adaptive.schedules.open_loop import open_loop
 from tune_adaptive.schedules.optimizers import (
@@ -27,6 +30,7 @@ __all__ = [
     "SCHEDULES",
     "AdaptiveLR",
     "Horizon",
+    "Listener",
     "ListeningLR",
     "Schedule",
     "build_optimizer",

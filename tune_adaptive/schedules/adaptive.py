@@ -13,18 +13,30 @@ runs, feedback corrects the level, bounds cap it. At step t, per param group g::
 ``m`` is the feedback multiplier (``level.py``).
 """
 
+import itertools
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
-from tune_adaptive.schedules.clock import MIN_WINDOW_STEPS, NUM_WINDOWS_PER_RUN, BudgetClock
+from tune_adaptive.schedules.accelerated import calls_per_step
+from tune_adaptive.schedules.clock import BudgetClock, is_asynchronous
+from tune_adaptive.schedules.configuration import (
+    MAX_HOLD,
+    AdaptiveConfiguration,
+    check_bounds,
+    per_group,
+)
+from tune_adaptive.schedules.following import OptimizerSteps, is_sgd, require_optimizer
 from tune_adaptive.schedules.level import Level
-from tune_adaptive.schedules.listening import ListeningLR
+from tune_adaptive.schedules.listening import ListeningLR, like, rates_of
+from tune_adaptive.schedules.shared_rates import SharedRates
 
 STATE_VERSION = 2
 """Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
@@ -33,7 +45,8 @@ REFERENCE_BATCH_SIZE = 64
 MAX_LR_RATIO = 100.0
 ADAM_MAX_LR = 1e-2
 """What probing does not exceed with Adam-like optimizers: the first document's bound."""
-MAX_HOLD = 0.9
+NUM_IGNORED_TO_WARN = 20
+"""Calls of ``step`` in a row without an optimizer step; GradScaler skips fewer at its start."""
 
 
 class AdaptiveLR(ListeningLR):
@@ -44,12 +57,13 @@ class AdaptiveLR(ListeningLR):
     The learning rate is a pure function of the configuration and of what was observed.
     The formula stands at the top of this module.
 
-    It follows torch's conventions, and two that torch leaves open. A call of :meth:`step`
+    It follows torch's conventions, and three that torch leaves open. A call of :meth:`step`
     without an optimizer step before it (one that ``GradScaler`` skipped, or between
-    accumulated micro-batches) does not advance it. Where something else changes a group's
-    ``lr`` in between, as the members of a ``ChainedScheduler`` do, that change is kept: the
-    group's ``lr`` is then this schedule's own times the other's factor, and the bounds hold
-    for its own. An ``lr`` that is a tensor is written in place and never read.
+    accumulated micro-batches) does not advance it; see ``following.py`` for optimizers within
+    others. Where something else changes a group's ``lr`` in between, as the members of a
+    ``ChainedScheduler`` do, that change is kept: the group's ``lr`` is then this schedule's own
+    times the other's factor, and the bounds hold for its own. An ``lr`` that is a tensor is
+    written in place, and not read. Once the budget is spent the rate is held.
 
     Args:
         optimizer: Wrapped optimizer; each group's ``lr`` is its base learning rate.
@@ -84,7 +98,9 @@ class AdaptiveLR(ListeningLR):
     are not finite are not heard. See ``level.py`` for gradient norms.
 
     Raises:
-        ValueError: An argument is outside the range above; the message shows it.
+        TypeError: ``optimizer`` is no ``torch.optim.Optimizer``.
+        ValueError: Arguments are outside the ranges above; the message shows each of them. Or,
+            from :meth:`step`, Accelerate calls it once for each process.
 
     Example:
         >>> import torch
@@ -127,72 +143,60 @@ class AdaptiveLR(ListeningLR):
         timer: Callable[[], float] | None = time.perf_counter,
         last_epoch: int = -1,
     ) -> None:
-        if feedback_interval is None:
-            feedback_interval = max(MIN_WINDOW_STEPS, total_steps // NUM_WINDOWS_PER_RUN)
-        _check("total_steps", total_steps, total_steps >= 1, ">= 1")
-        _check("complexity", complexity, 0 <= complexity <= 1, "in [0, 1]")
-        _check("complexity_weight", complexity_weight, 0 <= complexity_weight <= 1, "in [0, 1]")
-        _check("resource_weight", resource_weight, 0 <= resource_weight <= 1, "in [0, 1]")
-        _check("hold", hold, 0 <= hold <= MAX_HOLD, f"in [0, {MAX_HOLD}]")
-        _check("power", power, 0 <= power < math.inf, ">= 0 and finite")
-        _check("warmup_steps", warmup_steps, warmup_steps >= 0, ">= 0")
-        _check("feedback_interval", feedback_interval, feedback_interval >= 1, ">= 1")
-        _check("feedback_factor", feedback_factor, 0 < feedback_factor < 0.5, "in (0, 0.5)")
-        _check("feedback_threshold", feedback_threshold, feedback_threshold >= 0, ">= 0")
-        _check("feedback_z", feedback_z, feedback_z >= 0, ">= 0")
-        if time_budget_s is not None:
-            _check("time_budget_s", time_budget_s, 0 < time_budget_s < math.inf, "> 0 and finite")
-        if batch_size is not None:
-            _check("batch_size", batch_size, batch_size >= 1, ">= 1")
-        _check("reference_batch_size", reference_batch_size, reference_batch_size >= 1, ">= 1")
-
-        self.total_steps = total_steps
-        self.hold_fraction = min(MAX_HOLD, hold + complexity_weight * complexity)
-        self.power = power
-        self.warmup_steps = warmup_steps
-        self.feedback_interval = feedback_interval
-        self._base_scale = 1.0
-        if batch_size is not None:
-            ratio = batch_size / reference_batch_size
-            self._base_scale = ratio if isinstance(optimizer, SGD) else math.sqrt(ratio)
-        self._min_lr = min_lr
-        self._max_lr = max_lr
-        self._groups: list[tuple[float, float, float, float]] = []  # base, floor, min_lr, max_lr
-        self._configuration: dict[str, Any] = {
-            "total_steps": total_steps,
-            "complexity": complexity,
-            "complexity_weight": complexity_weight,
-            "resource_weight": resource_weight,
-            "hold": hold,
-            "power": power,
-            "min_lr": min_lr if isinstance(min_lr, float | int) else list(min_lr),
-            "max_lr": max_lr if isinstance(max_lr, float | int | None) else list(max_lr),
-            "warmup_steps": warmup_steps,
-            "feedback": feedback,
-            "feedback_interval": feedback_interval,
-            "feedback_factor": feedback_factor,
-            "feedback_threshold": feedback_threshold,
-            "feedback_z": feedback_z,
-            "time_budget_s": time_budget_s,
-            "batch_size": batch_size,
-            "reference_batch_size": reference_batch_size,
-        }
-        device = next(p.device for group in optimizer.param_groups for p in group["params"])
-        self._clock = BudgetClock(
-            total_steps,
+        require_optimizer(optimizer)
+        plain = self._configuration = AdaptiveConfiguration.checked(
+            total_steps=total_steps,
+            complexity=complexity,
+            complexity_weight=complexity_weight,
             resource_weight=resource_weight,
+            hold=hold,
+            power=power,
+            min_lr=min_lr,
+            max_lr=max_lr,
+            warmup_steps=warmup_steps,
+            feedback=feedback,
+            feedback_interval=feedback_interval,
+            feedback_factor=feedback_factor,
+            feedback_threshold=feedback_threshold,
+            feedback_z=feedback_z,
             time_budget_s=time_budget_s,
+            batch_size=batch_size,
+            reference_batch_size=reference_batch_size,
             timer=timer,
-            synchronize=device.type != "cpu",
         )
-        self._level = Level(factor=feedback_factor, threshold=feedback_threshold, z=feedback_z)
-        self._hears = feedback
-        self._factors: list[float] = []  # what other schedulers made of each group's lr
-        self._written: list[float | Tensor] = []  # what this one left there
-        self._stale: list[float | Tensor] | None = None  # and what it had before a restore
-        self._has_optimizer_stepped = False
-        self._found_inf: Tensor | None = None
-        self._follow(optimizer)
+        # There is no attribute ``total_steps``: by it Accelerate would end the schedule early,
+        # for it compares it with the calls of ``step``, those between optimizer steps included.
+        self.hold_fraction = min(MAX_HOLD, plain.hold + plain.complexity_weight * plain.complexity)
+        self.power = plain.power
+        self.warmup_steps = plain.warmup_steps
+        self.feedback_interval = plain.feedback_interval
+        self._base_scale = 1.0
+        if plain.batch_size is not None:
+            ratio = plain.batch_size / plain.reference_batch_size
+            self._base_scale = ratio if is_sgd(optimizer) else math.sqrt(ratio)
+        self._groups: list[tuple[float, float, float, float]] = []  # base, floor, min_lr, max_lr
+        self._clock = BudgetClock(
+            plain.total_steps,
+            resource_weight=plain.resource_weight,
+            time_budget_s=plain.time_budget_s,
+            timer=timer,
+            synchronize=any(
+                is_asynchronous(parameter.device)
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+            ),
+        )
+        self._level = Level(
+            factor=plain.feedback_factor,
+            threshold=plain.feedback_threshold,
+            z=plain.feedback_z,
+        )
+        self._hears = plain.feedback
+        self._rates = SharedRates()
+        self._num_ignored = 0  # calls of step() in a row, since step self._ignored_at
+        self._ignored_at = -1
+        self._followed = optimizer
+        self._steps = OptimizerSteps(optimizer, self)
         super().__init__(optimizer, last_epoch)
 
     # ------------------------------------------------------------------ what a caller reads
@@ -246,7 +250,7 @@ class AdaptiveLR(ListeningLR):
             val_loss: Not heard; to steer by it, pass it as ``loss``.
             load: Not heard: how busy a device is says nothing about the loss surface.
         """
-        if self._hears:
+        if self._hears and self._clock.p < 1.0:
             self._level.hear(loss, grad_norm)
         if seconds is not None:
             self._clock.hear(float(seconds))
@@ -266,17 +270,17 @@ class AdaptiveLR(ListeningLR):
             self._advance()
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return this schedule's own learning rate of each param group, at its present state."""
-        t, p, m = self.last_epoch, self._clock.p, self._level.m
-        warm = (t + 1) / self.warmup_steps if t < self.warmup_steps else 1.0
-        h = self.hold_fraction
-        shape = 1.0 if p < h else ((1.0 - p) / (1.0 - h)) ** self.power
-        lrs: list[float | Tensor] = []
-        for base, floor, min_lr, max_lr in self._groups:
-            anneal = 1.0 if shape == 1.0 else floor + (1.0 - floor) * shape
-            lr = base * warm * anneal * m
-            lrs.append(min_lr if lr < min_lr else max_lr if lr > max_lr else lr)
-        return lrs
+        """Return this schedule's own learning rate of each param group, at its present state.
+
+        What others made of it is not in it; see :meth:`get_last_lr`. Where a group's ``lr`` is a
+        tensor it is one, too.
+        """
+        groups = self.optimizer.param_groups
+        return [like(group["lr"], lr) for group, lr in zip(groups, self._own_lrs(), strict=True)]
+
+    def get_last_lr(self) -> list[float | Tensor]:
+        """Return the learning rates that were last written; tensors are copies."""
+        return [lr.clone() if isinstance(lr, Tensor) else lr for lr in self._last_lr]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain Python; it loads with ``weights_only=True``.
@@ -285,12 +289,12 @@ class AdaptiveLR(ListeningLR):
         """
         return {
             "version": STATE_VERSION,
-            "configuration": dict(self._configuration),
+            "configuration": asdict(self._configuration),
             "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
             "_last_lr": [float(lr) for lr in self._last_lr],
             "base_lrs": [float(lr) for lr in self.base_lrs],
-            "factors": list(self._factors),
+            "factors": self._rates.factors(),
             "clock": self._clock.state_dict(),
             "level": self._level.state_dict(),
         }
@@ -306,7 +310,7 @@ class AdaptiveLR(ListeningLR):
             raise ValueError(
                 f"state_dict has version {version!r}; this AdaptiveLR reads {STATE_VERSION}."
             )
-        theirs, ours = state_dict["configuration"], self._configuration
+        theirs, ours = state_dict["configuration"], asdict(self._configuration)
         differing = [key for key in ours if theirs.get(key) != ours[key]]
         if differing:
             key = differing[0]
@@ -318,25 +322,21 @@ class AdaptiveLR(ListeningLR):
         self._step_count = state_dict["_step_count"]
         self.base_lrs = list(state_dict["base_lrs"])
         self._set_groups()
-        self._factors = list(state_dict["factors"])
-        self._stale, self._written = self._written, list(state_dict["_last_lr"])
-        self._last_lr = self._written
+        self._rates.restore(state_dict["factors"], state_dict["_last_lr"])
+        groups = itertools.chain(self.optimizer.param_groups, itertools.repeat({"lr": 0.0}))
+        self._last_lr = [
+            like(group["lr"], lr) for lr, group in zip(state_dict["_last_lr"], groups, strict=False)
+        ]
         self._clock.load_state_dict(state_dict["clock"])
         self._level.load_state_dict(state_dict["level"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_steps": self._steps.stepped}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._follow(self.optimizer)  # a copied optimizer has lost its hooks
-
-    def _follow(self, optimizer: Optimizer) -> None:
-        """Notice each step that the optimizer takes; ``GradScaler`` may skip some."""
-
-        def stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            self._has_optimizer_stepped = True
-            if "found_inf" in optimizer.__dict__:  # fused: called, and skips where this is 1
-                self._found_inf = optimizer.__dict__["found_inf"]
-
-        optimizer.register_step_post_hook(stepped)
+        super().__setstate__(state)
+        self._steps = OptimizerSteps(self.optimizer, self)  # a copied optimizer has no hooks
+        self._steps.stepped = state["_steps"]
 
     def _update_lr(self, epoch: int | None = None) -> None:
         if epoch is None and not self._is_initial:
@@ -344,58 +344,77 @@ class AdaptiveLR(ListeningLR):
             return
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._clock.jump(self.last_epoch)
-        self._has_optimizer_stepped, self._found_inf = False, None
+        self._steps.clear()
         self._set_groups()
-        self._factors = [1.0] * len(self._groups)
         starts = self.last_epoch == 0 and epoch is None
-        # At the start of a run, schedulers built before may have changed the base already.
-        self._written = list(self.base_lrs) if starts else self._lrs_in_groups()
+        bases = [float(lr) for lr in self.base_lrs] if starts else None
+        self._rates.start(self.optimizer.param_groups, bases)
         self._write()
 
     def _advance(self) -> None:
-        if not self._has_optimizer_stepped or (
-            self._found_inf is not None and bool(self._found_inf.item())
-        ):
-            self._has_optimizer_stepped, self._found_inf = False, None
-            self._level.drop_infinite_norms()
+        steps = self._steps
+        if not steps.stepped or (steps.found_inf is not None and bool(steps.found_inf.item())):
+            self._ignore()
             return
-        self._has_optimizer_stepped, self._found_inf = False, None
+        steps.stepped, steps.found_inf = steps.always, None
+        ended = self._clock.p >= 1.0
         t = self.last_epoch = self.last_epoch + 1
         self._clock.advance(t)
+        if ended:
+            self._last_lr = rates_of(self.optimizer)
+            return
         if t % self.feedback_interval == 0 and self._hears:
             self._look()
         if len(self._groups) != len(self.optimizer.param_groups):
             self._take_in_new_groups()
         self._write()
 
+    def _ignore(self) -> None:
+        """Stay where no optimizer step was seen, and say so where that goes on and on."""
+        if self.optimizer is not self._followed:
+            self._steps.stop()
+            self._followed = self.optimizer
+            self._steps = OptimizerSteps(self.optimizer, self)
+            self._steps.stepped = True  # the step that this call is about went unseen
+            self._advance()
+            return
+        self._steps.clear()
+        self._level.drop_infinite_norms()
+        num_calls = calls_per_step()
+        if num_calls > 1:
+            raise ValueError(
+                f"Accelerate calls step() {num_calls} times per optimizer step, once for each "
+                "process, and AdaptiveLR counts optimizer steps. Create "
+                "Accelerator(step_scheduler_with_optimizer=False), with total_steps = the "
+                "optimizer steps of one process."
+            )
+        if self._ignored_at != self.last_epoch:
+            self._ignored_at, self._num_ignored = self.last_epoch, 0
+        self._num_ignored += 1
+        if self._num_ignored == NUM_IGNORED_TO_WARN:
+            warnings.warn(
+                f"AdaptiveLR ignored {NUM_IGNORED_TO_WARN} calls of step() in a row: it saw no "
+                f"step of its optimizer ({type(self.optimizer).__name__}) before them. With "
+                "accumulated gradients or skipped steps that is right; otherwise give it the "
+                "optimizer whose step() your loop calls.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _own_lrs(self) -> list[float]:
+        t, p, m = self.last_epoch, self._clock.p, self._level.m
+        warm = (t + 1) / self.warmup_steps if t < self.warmup_steps else 1.0
+        h = self.hold_fraction
+        shape = 1.0 if p < h else ((1.0 - p) / (1.0 - h)) ** self.power
+        lrs = []
+        for base, floor, min_lr, max_lr in self._groups:
+            anneal = 1.0 if shape == 1.0 else floor + (1.0 - floor) * shape
+            lr = base * warm * anneal * m
+            lrs.append(min_lr if lr < min_lr else max_lr if lr > max_lr else lr)
+        return lrs
+
     def _write(self) -> None:
-        """Write the present rates into the groups, times what others made of the last ones."""
-        written, lrs = self._written, self.get_lr()
-        for i, group in enumerate(self.optimizer.param_groups):
-            present = group["lr"]
-            if isinstance(present, Tensor):
-                present.fill_(float(lrs[i]))
-                lrs[i] = present.clone()
-                continue
-            if present is not written[i] or self._factors[i] != 1.0:
-                lrs[i] *= self._factor(i, present, float(lrs[i]))
-            group["lr"] = lrs[i]
-        self._written = self._last_lr = lrs
-        self._stale = None
-
-    def _factor(self, i: int, present: float, own: float) -> float:
-        """Return what others made of the rate that this schedule wrote into group ``i``."""
-        before = float(self._written[i])
-        if self._stale is not None and present == self._stale[i]:
-            pass  # the optimizer was not restored with this schedule: nobody changed it
-        elif before > 0:
-            self._factors[i] *= present / before
-        elif present > 0 and own > 0:  # somebody had set it to 0, and now lets it go on
-            self._factors[i] = present / own
-        return self._factors[i]
-
-    def _lrs_in_groups(self) -> list[float | Tensor]:
-        return [group["lr"] for group in self.optimizer.param_groups]
+        self._last_lr = self._rates.write(self.optimizer.param_groups, self._own_lrs())
 
     def _look(self) -> None:
         if self.last_epoch <= self.warmup_steps:
@@ -412,24 +431,22 @@ class AdaptiveLR(ListeningLR):
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
             group.setdefault("initial_lr", float(group["lr"]))
             self.base_lrs.append(group["initial_lr"])
-            self._factors.append(1.0)
-            self._written.append(group["lr"])
+            self._rates.add(group)
         self._set_groups()
 
     def _set_groups(self) -> None:
         num_groups = len(self.base_lrs)
-        minima = _per_group("min_lr", self._min_lr, num_groups)
+        configured = self._configuration.max_lr
+        minima = per_group("min_lr", self._configuration.min_lr, num_groups)
         maxima = (
             [highest_lr(self.optimizer, float(lr) * self._base_scale) for lr in self.base_lrs]
-            if self._max_lr is None
-            else _per_group("max_lr", self._max_lr, num_groups)
+            if configured is None
+            else per_group("max_lr", configured, num_groups)
         )
         groups = []
         for lr, min_lr, max_lr in zip(self.base_lrs, minima, maxima, strict=True):
             base = float(lr) * self._base_scale
-            _check("lr", base, 0 < base < math.inf, "> 0 and finite")
-            _check("min_lr", min_lr, 0 <= min_lr <= base, f"in [0, lr = {base}]")
-            _check("max_lr", max_lr, base <= max_lr < math.inf, f">= lr = {base} and finite")
+            check_bounds(base, min_lr, max_lr)
             groups.append((base, min_lr / base, min_lr, max_lr))
         self._groups = groups
 
@@ -451,20 +468,6 @@ def highest_lr(optimizer: Optimizer, base: float, ratio: float = MAX_LR_RATIO) -
         >>> [highest_lr(adam, base) for base in (1e-5, 1e-3, 1e-1)]
         [0.001, 0.01, 0.1]
     """
-    if isinstance(optimizer, SGD):
+    if is_sgd(optimizer):
         return ratio * base
     return min(ratio * base, max(base, ADAM_MAX_LR))
-
-
-def _check(name: str, value: float, ok: bool, allowed: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} must be {allowed}, got {name} = {value!r}.")
-
-
-def _per_group(name: str, value: float | Sequence[float], num_groups: int) -> list[float]:
-    values = [value] * num_groups if isinstance(value, float | int) else list(value)
-    if len(values) != num_groups:
-        raise ValueError(
-            f"{name} must have one value or one per param group ({num_groups}), got {values!r}."
-        )
-    return values

@@ -3,10 +3,10 @@
 Warm-up is the recipe's and the same for every schedule, to the bit: base * (t + 1) /
 warmup_steps (``LinearLR`` multiplies step by step, and rounds as often), then the schedule over
 the steps that are left: t and T below count from the end of the warm-up. Only ``onecycle``
-brings a rise of its own instead.
+brings a rise of its own instead. Stepped on beyond T, each holds lr(T).
 """
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -20,20 +20,17 @@ from torch.optim.lr_scheduler import (
     LRScheduler,
     OneCycleLR,
     ReduceLROnPlateau,
-    SequentialLR,
     StepLR,
 )
 
 from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import MetricLR
-
-Phase = tuple[Callable[[int], LRScheduler], int]
-"""A scheduler to build, given its number of steps, and that number."""
+from tune_adaptive.schedules.metric import MetricLR
+from tune_adaptive.schedules.phases import Build, PhasedLR, after_warmup
 
 
 def constant(optimizer: Optimizer, horizon: Horizon) -> LRScheduler:
     """Hold the base learning rate: lr(t) = base (``ConstantLR``)."""
-    return _after_warmup(optimizer, horizon, _flat(optimizer))
+    return _with_warmup(optimizer, horizon, _flat(optimizer))
 
 
 def step(
@@ -49,7 +46,7 @@ def step(
         gamma: Factor of each drop, in (0, 1].
         step_size_frac: Steps between drops as a fraction of T, in (0, 1].
     """
-    return _after_warmup(
+    return _with_warmup(
         optimizer,
         horizon,
         lambda steps: StepLR(
@@ -68,7 +65,7 @@ def exponential(
         horizon: The run it plans for.
         final_ratio: lr(T) / base, in (0, 1].
     """
-    return _after_warmup(
+    return _with_warmup(
         optimizer,
         horizon,
         lambda steps: ExponentialLR(optimizer, gamma=final_ratio ** (1 / steps)),
@@ -104,7 +101,7 @@ def cyclic(
             group["initial_lr"] = high
         return scheduler
 
-    return _after_warmup(optimizer, horizon, build)
+    return _with_warmup(optimizer, horizon, build)
 
 
 def cosine(optimizer: Optimizer, horizon: Horizon, *, final_ratio: float = 0.0) -> LRScheduler:
@@ -119,7 +116,7 @@ def cosine(optimizer: Optimizer, horizon: Horizon, *, final_ratio: float = 0.0) 
         final_ratio: lr(T) / base, in [0, 1].
     """
     eta_min = final_ratio * _one_base(optimizer)
-    return _after_warmup(
+    return _with_warmup(
         optimizer, horizon, lambda steps: CosineAnnealingLR(optimizer, T_max=steps, eta_min=eta_min)
     )
 
@@ -132,7 +129,7 @@ def linear(optimizer: Optimizer, horizon: Horizon, *, final_ratio: float = 0.0) 
         horizon: The run it plans for.
         final_ratio: lr(T) / base, in [0, 1].
     """
-    return _after_warmup(optimizer, horizon, _line(optimizer, final_ratio))
+    return _with_warmup(optimizer, horizon, _line(optimizer, final_ratio))
 
 
 def wsd(
@@ -150,16 +147,11 @@ def wsd(
     """
     num_left = horizon.total_steps - horizon.warmup_steps
     num_decay = min(num_left, max(1, round(decay_frac * num_left)))
-    return _in_turn(
+    return after_warmup(
         optimizer,
-        [
-            *_warmup(optimizer, horizon),
-            (
-                lambda steps: ConstantLR(optimizer, factor=1.0, total_iters=steps),
-                num_left - num_decay,
-            ),
-            (_line(optimizer, final_ratio), num_decay),
-        ],
+        horizon,
+        (_flat(optimizer), num_left - num_decay),
+        (_line(optimizer, final_ratio), num_decay),
     )
 
 
@@ -168,11 +160,18 @@ def rex(optimizer: Optimizer, horizon: Horizon) -> LRScheduler:
 
     Chen et al., "REX: Revisiting Budgeted Training with an Improved Schedule", MLSys 2022.
     """
+    return _with_warmup(optimizer, horizon, lambda steps: LambdaLR(optimizer, Rex(steps)))
 
-    def build(steps: int) -> LRScheduler:
-        return LambdaLR(optimizer, lambda t: (1 - min(1, t / steps)) / (1 - min(1, t / steps) / 2))
 
-    return _after_warmup(optimizer, horizon, build)
+@dataclass(frozen=True)
+class Rex:
+    """(1 - x) / (1 - x / 2), x = t / num_steps."""
+
+    num_steps: int
+
+    def __call__(self, t: int) -> float:
+        """Return the factor at step ``t``."""
+        return (1 - min(1, t / self.num_steps)) / (1 - min(1, t / self.num_steps) / 2)
 
 
 def onecycle(
@@ -195,15 +194,19 @@ def onecycle(
         start_ratio: lr(0) / base, in (0, 1].
         final_ratio: lr(T) / base, in (0, start_ratio].
     """
-    return OneCycleLR(
-        optimizer,
-        max_lr=[float(group["lr"]) for group in optimizer.param_groups],
-        total_steps=horizon.total_steps + 1,  # it counts the state after the last step too
-        pct_start=rise_frac,
-        div_factor=1 / start_ratio,
-        final_div_factor=start_ratio / final_ratio,
-        cycle_momentum=False,
-    )
+
+    def build(steps: int) -> LRScheduler:
+        return OneCycleLR(
+            optimizer,
+            max_lr=[float(group["lr"]) for group in optimizer.param_groups],
+            total_steps=steps + 1,  # it counts the state after the last step too
+            pct_start=rise_frac,
+            div_factor=1 / start_ratio,
+            final_div_factor=start_ratio / final_ratio,
+            cycle_momentum=False,
+        )
+
+    return PhasedLR(optimizer, [(build, horizon.total_steps)])
 
 
 def sgdr(
@@ -211,6 +214,8 @@ def sgdr(
 ) -> LRScheduler:
     """Cosines with warm restarts (``CosineAnnealingWarmRestarts``), equally long.
 
+    lr(t) = base * (final_ratio + (1 - final_ratio) * (1 + cos(pi x)) / 2), x = fraction of the
+    cosine. T is the end of the last one, and no restart: lr(T) = final_ratio * base.
     Loshchilov and Hutter, "SGDR", ICLR 2017.
 
     Args:
@@ -220,13 +225,27 @@ def sgdr(
         final_ratio: Lowest lr / base, in [0, 1].
     """
     eta_min = final_ratio * _one_base(optimizer)
-    return _after_warmup(
-        optimizer,
-        horizon,
-        lambda steps: CosineAnnealingWarmRestarts(
-            optimizer, T_0=max(1, round(steps / num_cycles)), eta_min=eta_min
-        ),
-    )
+
+    def build(steps: int) -> LRScheduler:
+        cycle = max(1, round(steps / num_cycles))
+        return CosineAnnealingWarmRestarts(optimizer, T_0=cycle, eta_min=eta_min)
+
+    def end(steps: int) -> LRScheduler:
+        return LambdaLR(optimizer, Constant(final_ratio))
+
+    num_left = horizon.total_steps - horizon.warmup_steps
+    return after_warmup(optimizer, horizon, (build, num_left), (end, 1))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same factor at every step."""
+
+    factor: float
+
+    def __call__(self, t: int) -> float:
+        """Return the factor at step ``t``."""
+        return self.factor
 
 
 def plateau(
@@ -244,6 +263,7 @@ def plateau(
         optimizer,
         lambda wrapped: ReduceLROnPlateau(wrapped, factor=factor, patience=patience),
         warmup_steps=horizon.warmup_steps,
+        num_steps=horizon.total_steps,
     )
 
 
@@ -285,14 +305,15 @@ def greedy(
         listens="loss",
         interval=max(5, int(interval_frac * horizon.total_steps)),
         warmup_steps=horizon.warmup_steps,
+        num_steps=horizon.total_steps,
     )
 
 
-def _flat(optimizer: Optimizer) -> Callable[[int], LRScheduler]:
+def _flat(optimizer: Optimizer) -> Build:
     return lambda steps: ConstantLR(optimizer, factor=1.0, total_iters=steps)
 
 
-def _line(optimizer: Optimizer, final_ratio: float) -> Callable[[int], LRScheduler]:
+def _line(optimizer: Optimizer, final_ratio: float) -> Build:
     return lambda steps: LinearLR(
         optimizer, start_factor=1.0, end_factor=final_ratio, total_iters=steps
     )
@@ -306,25 +327,6 @@ def _one_base(optimizer: Optimizer) -> float:
     return bases.pop()
 
 
-def _warmup(optimizer: Optimizer, horizon: Horizon) -> list[Phase]:
-    def build(steps: int) -> LRScheduler:
-        return LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / steps))
-
-    return [(build, horizon.warmup_steps)]
-
-
-def _after_warmup(
-    optimizer: Optimizer, horizon: Horizon, build: Callable[[int], LRScheduler]
-) -> LRScheduler:
-    num_left = horizon.total_steps - horizon.warmup_steps
-    return _in_turn(optimizer, [*_warmup(optimizer, horizon), (build, num_left)])
-
-
-def _in_turn(optimizer: Optimizer, phases: Sequence[Phase]) -> LRScheduler:
-    """Build the phases that have any steps, one after the other."""
-    phases = [phase for phase in phases if phase[1] > 0]
-    built = [build(steps) for build, steps in phases]
-    if len(built) == 1:
-        return built[0]
-    ends = [sum(steps for _, steps in phases[: i + 1]) for i in range(len(phases) - 1)]
-    return SequentialLR(optimizer, built, milestones=ends)
+def _with_warmup(optimizer: Optimizer, horizon: Horizon, build: Build) -> LRScheduler:
+    """Build one scheduler over all steps that the warm-up leaves."""
+    return after_warmup(optimizer, horizon, (build, horizon.total_steps - horizon.warmup_steps))

@@ -158,6 +158,14 @@ class BudgetClock:
         self._last_tick = None
 
 
+def is_asynchronous(device: torch.device) -> bool:
+    """Whether the host runs ahead of ``device``; on the CPU and the meta device it does not."""
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
+    return accelerator is not None and accelerator.type == device.type
+
+
 _STATE = (
     "p",
     "step_s",

@@ -11,19 +11,30 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tune_adaptive.schedules.following import require_optimizer
 from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import SIGNALS, ListeningLR, Signal, Window
+from tune_adaptive.schedules.listening import SIGNALS, ListeningLR, Signal, Window, like, set_rates
 
 REFERENCE_BATCH_SIZE = 64
 UNKNOWN_LOAD = 0.5
 
 
 class _StatefulLR(ListeningLR):
-    """Per-group levels that a rule moves within bounds, after a linear warm-up."""
+    """Per-group levels that a rule moves within bounds, after a linear warm-up.
+
+    From step ``num_steps`` on they are held; None moves them for ever.
+    """
 
     def __init__(
-        self, optimizer: Optimizer, *, min_lr: float, max_lr: float, warmup_steps: int
+        self,
+        optimizer: Optimizer,
+        *,
+        min_lr: float,
+        max_lr: float,
+        warmup_steps: int,
+        num_steps: int | None,
     ) -> None:
+        require_optimizer(optimizer)
         if not 0 <= min_lr <= max_lr < math.inf:
             raise ValueError(
                 f"min_lr and max_lr must satisfy 0 <= min_lr <= max_lr < inf, got "
@@ -31,16 +42,23 @@ class _StatefulLR(ListeningLR):
             )
         self.min_lr, self.max_lr = min_lr, max_lr
         self.warmup_steps = warmup_steps
+        self.num_steps = num_steps
         self._levels = [float(group["lr"]) for group in optimizer.param_groups]
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return each group's level, within bounds; the warm-up scales it."""
         t = self.last_epoch
-        if t > 0:
-            self._move(t)
         warm = (t + 1) / self.warmup_steps if t < self.warmup_steps else 1.0
-        return [min(max(warm * level, self.min_lr), self.max_lr) for level in self._levels]
+        lrs = [min(max(warm * level, self.min_lr), self.max_lr) for level in self._levels]
+        groups = self.optimizer.param_groups
+        return [like(group["lr"], lr) for group, lr in zip(groups, lrs, strict=True)]
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        t = self.last_epoch + 1 if epoch is None else epoch
+        if t > 0 and (self.num_steps is None or t <= self.num_steps):
+            self._move(t)
+        super()._update_lr(epoch)
 
     def _move(self, t: int) -> None:
         """Change the levels after step ``t``, if it is time."""
@@ -91,6 +109,7 @@ class ResourceComplexityLR(_StatefulLR):
         min_lr: Lower bound, >= 0. Documented: 1e-6.
         max_lr: Upper bound, >= min_lr. Documented: 1e-2.
         warmup_steps: Steps of linear warm-up, >= 0. Documented: none.
+        num_steps: Steps after which the rate is held; None never.
 
     NaN behaviour: a load that is not within [0, 1] counts as no reading.
 
@@ -110,6 +129,7 @@ class ResourceComplexityLR(_StatefulLR):
         min_lr: float = 1e-6,
         max_lr: float = 1e-2,
         warmup_steps: int = 0,
+        num_steps: int | None = None,
     ) -> None:
         for name, value, ok, allowed in (
             ("complexity", complexity, 0 <= complexity <= 1, "in [0, 1]"),
@@ -125,11 +145,16 @@ class ResourceComplexityLR(_StatefulLR):
         exponent = complexity_weight * (1 - 2 * complexity)
         self._scale = math.sqrt(batch_size / REFERENCE_BATCH_SIZE) * 2**exponent
         self._loads = Window()
-        super().__init__(optimizer, min_lr=min_lr, max_lr=max_lr, warmup_steps=warmup_steps)
+        super().__init__(
+            optimizer,
+            min_lr=min_lr,
+            max_lr=max_lr,
+            warmup_steps=warmup_steps,
+            num_steps=num_steps,
+        )
         self._set_levels(UNKNOWN_LOAD)
-        for group, lr in zip(optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = lr
-        self._last_lr = [group["lr"] for group in optimizer.param_groups]
+        set_rates(optimizer, self.get_lr())
+        self._last_lr = self.get_lr()
 
     def observe(
         self,
@@ -179,6 +204,7 @@ class FeedbackLR(_StatefulLR):
         min_lr: Lower bound, >= 0.
         max_lr: Upper bound, >= min_lr.
         warmup_steps: Steps of linear warm-up, >= 0, without looks. Documented: none.
+        num_steps: Steps after which the rate is held; None never.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -195,6 +221,7 @@ class FeedbackLR(_StatefulLR):
         min_lr: float = 1e-6,
         max_lr: float = 1e-1,
         warmup_steps: int = 0,
+        num_steps: int | None = None,
     ) -> None:
         for name, value, ok, allowed in (
             ("listens", listens, listens in SIGNALS, f"one of {', '.join(SIGNALS)}"),
@@ -212,7 +239,13 @@ class FeedbackLR(_StatefulLR):
         self.wants_grad_norm = listens == "grad_norm"
         self._window = Window()
         self._previous: float | None = None
-        super().__init__(optimizer, min_lr=min_lr, max_lr=max_lr, warmup_steps=warmup_steps)
+        super().__init__(
+            optimizer,
+            min_lr=min_lr,
+            max_lr=max_lr,
+            warmup_steps=warmup_steps,
+            num_steps=num_steps,
+        )
 
     def observe(
         self,
@@ -281,6 +314,7 @@ def resource_complexity(
         min_lr=min_lr,
         max_lr=max_lr,
         warmup_steps=horizon.warmup_steps,
+        num_steps=horizon.total_steps,
     )
 
 
@@ -301,4 +335,5 @@ def feedback(
         factor=factor,
         threshold=threshold,
         warmup_steps=horizon.warmup_steps,
+        num_steps=horizon.total_steps,
     )

@@ -1,13 +1,16 @@
 """What a schedule is told about the run it plans for."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tune_adaptive.schedules.checks import Checks
+
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """The run a schedule plans for.
+    """The run a schedule plans for; whole numbers and numbers of numpy become plain ones.
 
     Attributes:
         total_steps: T, optimizer steps in the full run, >= 1.
@@ -16,11 +19,11 @@ class Horizon:
         timer: Clock a schedule may read [s]; None means constant speed.
         steps_per_epoch: Optimizer steps of an epoch, >= 1; None where there are no epochs.
         batch_size: Examples per step, >= 1.
-        time_budget_s: Seconds the run should take, > 0; None lets a schedule measure how long
-            it takes at the speed it starts with.
+        time_budget_s: Seconds the run should take, > 0 and finite; None lets a schedule measure
+            how long it takes at the speed it starts with.
 
     Raises:
-        ValueError: A value is outside its range.
+        ValueError: Values are of another kind or outside their range; all of them are named.
     """
 
     total_steps: int
@@ -32,15 +35,24 @@ class Horizon:
     time_budget_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value, ok, allowed in (
-            ("total_steps", self.total_steps, self.total_steps >= 1, ">= 1"),
-            (
-                "warmup_steps",
-                self.warmup_steps,
-                0 <= self.warmup_steps < max(1, self.total_steps),
-                f"in [0, total_steps = {self.total_steps})",
+        checks = Checks()
+        total_steps = checks.whole("total_steps", self.total_steps, 1)
+        plain: dict[str, object] = {
+            "total_steps": total_steps,
+            "warmup_steps": checks.whole("warmup_steps", self.warmup_steps, 0, total_steps),
+            "complexity": checks.number(
+                "complexity", self.complexity, lambda c: 0 <= c <= 1, "in [0, 1]"
             ),
-            ("complexity", self.complexity, 0 <= self.complexity <= 1, "in [0, 1]"),
-        ):
-            if not ok:
-                raise ValueError(f"{name} must be {allowed}, got {name} = {value!r}.")
+            "batch_size": checks.whole("batch_size", self.batch_size, 1),
+        }
+        if self.steps_per_epoch is not None:
+            plain["steps_per_epoch"] = checks.whole("steps_per_epoch", self.steps_per_epoch, 1)
+        if self.time_budget_s is not None:
+            plain["time_budget_s"] = checks.number(
+                "time_budget_s", self.time_budget_s, lambda s: 0 < s < math.inf, "> 0 and finite"
+            )
+        if self.timer is not None and not callable(self.timer):
+            checks.refuse("timer", self.timer, "a function without arguments, or None")
+        checks.done()
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)

@@ -1,21 +1,32 @@
 """Schedulers that are told how training goes, and so may change their mind."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tune_adaptive.schedules.following import track_calls
+
 Signal = Literal["val_loss", "loss", "grad_norm"]
 SIGNALS: tuple[Signal, ...] = ("val_loss", "loss", "grad_norm")
 
 
-class ListeningLR(LRScheduler):
+class CopyableLR(LRScheduler):
+    """A scheduler that can be pickled and copied at any step."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        track_calls(self.optimizer)
+
+
+class ListeningLR(CopyableLR):
     """A scheduler with :meth:`observe`. The training loop tells it all that it knows.
+
+    A base class for convenience; what a loop asks of any schedule stands in ``listener.py``.
 
     Attributes:
         val_interval: Steps between the validation losses it asks for; None is content
@@ -89,103 +100,30 @@ class Window:
         return sum(values) / len(values) if values else None
 
 
-class MetricScheduler(Protocol):
-    """What torch's ``ReduceLROnPlateau`` and transformers' ``GreedyLR`` have in common."""
-
-    def step(self, metrics: float) -> None:
-        """React to a metric."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state."""
-
-
-class MetricLR(ListeningLR):
-    """Warm-up, then a scheduler whose ``step`` takes a metric, stepped once per optimizer step.
-
-    Args:
-        optimizer: Wrapped optimizer.
-        build: Makes the inner scheduler, which changes the groups' ``lr`` itself.
-        listens: ``val_loss``, each time one is observed, or ``loss``, the mean of a window.
-        interval: Steps of that window, >= 1.
-        warmup_steps: Steps of linear warm-up, >= 0, in which the metric is not heard.
-
-    NaN behaviour: a metric that is not finite counts as one that is infinite, so that it is
-    no improvement and is never remembered as the best.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        build: Callable[[Optimizer], MetricScheduler],
-        *,
-        listens: Signal = "val_loss",
-        interval: int = 1,
-        warmup_steps: int = 0,
-    ) -> None:
-        self.listens = listens
-        self.interval = interval
-        self.warmup_steps = warmup_steps
-        self._inner = build(optimizer)
-        self._window = Window()
-        super().__init__(optimizer)
-
-    def observe(
-        self,
-        loss: float | Tensor | None = None,
-        *,
-        seconds: float | None = None,
-        grad_norm: float | Tensor | None = None,
-        val_loss: float | None = None,
-        load: float | None = None,
-    ) -> None:
-        """Hear the metric; see :class:`ListeningLR`."""
-        if self.listens == "loss":
-            self._window.add(loss)
-        elif val_loss is not None and self.last_epoch >= self.warmup_steps:
-            self._hear(val_loss)
-
-    def _hear(self, metric: float) -> None:
-        self._inner.step(metric if math.isfinite(metric) else math.inf)
-
-    def get_lr(self) -> list[float | Tensor]:
-        """Return the warm-up's learning rates, or what the inner scheduler made of them."""
-        t = self.last_epoch
-        if t < self.warmup_steps:
-            return [base * (t + 1) / self.warmup_steps for base in self.base_lrs]
-        if self.listens == "loss" and t % self.interval == 0:
-            mean = self._window.mean()
-            if mean is not None and t > self.warmup_steps:
-                self._hear(mean)
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain Python, the inner scheduler's within."""
-        return {
-            "last_epoch": self.last_epoch,
-            "_step_count": self._step_count,
-            "_last_lr": [float(lr) for lr in self._last_lr],
-            "base_lrs": [float(lr) for lr in self.base_lrs],
-            "window": floats(self._window.values),
-            "inner": self._inner.state_dict(),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from ``state_dict``."""
-        for name in ("last_epoch", "_step_count", "_last_lr", "base_lrs"):
-            setattr(self, name, state_dict[name])
-        self._window.values = list(state_dict["window"])
-        lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self._inner.load_state_dict(state_dict["inner"])
-        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
-            group["lr"] = lr  # GreedyLR sets its own; the optimizer's state has the right one
-
-
 def floats(values: Sequence[float | Tensor]) -> list[float]:
     """Read scalars; tensors are read from their device in one go."""
     if values and all(isinstance(value, Tensor) for value in values):
         tensors = [value for value in values if isinstance(value, Tensor)]
         return [float(x) for x in torch.stack(tensors).tolist()]
     return [float(value) for value in values]
+
+
+def like(present: float | Tensor, lr: float | Tensor) -> float | Tensor:
+    """Return ``lr`` as a group has it: a tensor of its own where ``present`` is one."""
+    if not isinstance(present, Tensor):
+        return float(lr)
+    return lr.clone() if isinstance(lr, Tensor) else torch.full_like(present, lr)
+
+
+def rates_of(optimizer: Optimizer) -> list[float | Tensor]:
+    """Return the rates that stand in the groups; tensors are copies."""
+    return [like(group["lr"], group["lr"]) for group in optimizer.param_groups]
+
+
+def set_rates(optimizer: Optimizer, lrs: Sequence[float | Tensor]) -> None:
+    """Write rates into the groups; one that is a tensor is filled in place, as torch does."""
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr.squeeze() if isinstance(lr, Tensor) else lr)
+        else:
+            group["lr"] = float(lr)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from tune_adaptive.runs import Signal, Value
-from tune_adaptive.schedules import SCHEDULES, Horizon, ListeningLR, build_optimizer, set_mode
+from tune_adaptive.schedules import SCHEDULES, Horizon, Listener, build_optimizer, set_mode
 
 
 def simulate(
@@ -69,13 +69,13 @@ def replay(
     optimizer = build_optimizer(schedule, [weight], lr=lr, weight_decay=0.0)
     set_mode(optimizer, training=True)
     built = SCHEDULES[schedule](optimizer, horizon, **(parameters or {}))
+    listener = Listener(built)
     lrs = []
     for signal in signals:
         if signal.lr is not None:
             lrs.append(float(optimizer.param_groups[0]["lr"]))
             optimizer.step()
-        if isinstance(built, ListeningLR):
-            built.observe(**signal.heard())
+        listener.observe(**signal.heard())
         if signal.lr is not None:
             built.step()
     return lrs

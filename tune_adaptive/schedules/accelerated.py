@@ -1,0 +1,27 @@
+"""How Accelerate steps the schedules that it has prepared."""
+
+import sys
+from types import FrameType
+
+MODULE = "accelerate.scheduler"
+
+
+def calls_per_step() -> int:
+    """Return how often the ``AcceleratedScheduler`` that calls now does so per optimizer step.
+
+    With N processes it calls ``step()`` N times, unless batches are split or it was told not to
+    step with the optimizer. A schedule cannot see that but in its caller. 1 without Accelerate.
+    """
+    if MODULE not in sys.modules:
+        return 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == MODULE:
+            caller = frame.f_locals["self"]
+            if caller.step_with_optimizer and not caller.split_batches:
+                from accelerate.state import AcceleratorState
+
+                return int(AcceleratorState().num_processes)
+            return 1
+        frame = frame.f_back
+    return 1

@@ -1,0 +1,101 @@
+"""The configuration of AdaptiveLR: each argument checked, and plain Python."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_adaptive.schedules.checks import Checks
+from tune_adaptive.schedules.clock import MIN_WINDOW_STEPS, NUM_WINDOWS_PER_RUN
+
+MAX_HOLD = 0.9
+
+Bound = float | list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveConfiguration:
+    """Arguments of ``AdaptiveLR``, where their meanings stand; a state holds them as they are here.
+
+    Raises:
+        ValueError: Arguments are of another kind or outside their range; all of them are named.
+    """
+
+    total_steps: int
+    complexity: float
+    complexity_weight: float
+    resource_weight: float
+    hold: float
+    power: float
+    min_lr: Bound
+    max_lr: Bound | None
+    warmup_steps: int
+    feedback: bool
+    feedback_interval: int
+    feedback_factor: float
+    feedback_threshold: float
+    feedback_z: float
+    time_budget_s: float | None
+    batch_size: int | None
+    reference_batch_size: int
+
+    @classmethod
+    def checked(cls, *, timer: object, **given: Any) -> "AdaptiveConfiguration":
+        """Return the configuration that is ``given``, defaults that depend on it filled in."""
+        checks = Checks()
+        if timer is not None and not callable(timer):
+            checks.refuse("timer", timer, "a function without arguments, or None")
+        plain: dict[str, Any] = {"feedback": bool(given["feedback"])}
+        for name in ("complexity", "complexity_weight", "resource_weight"):
+            plain[name] = checks.number(name, given[name], lambda x: 0 <= x <= 1, "in [0, 1]")
+        for name in ("feedback_threshold", "feedback_z"):
+            plain[name] = checks.number(name, given[name], lambda x: x >= 0, ">= 0")
+        for name, least in (("total_steps", 1), ("warmup_steps", 0), ("reference_batch_size", 1)):
+            plain[name] = checks.whole(name, given[name], least)
+        plain["hold"] = checks.number(
+            "hold", given["hold"], lambda x: 0 <= x <= MAX_HOLD, f"in [0, {MAX_HOLD}]"
+        )
+        plain["power"] = checks.number(
+            "power", given["power"], lambda x: 0 <= x < math.inf, ">= 0 and finite"
+        )
+        plain["feedback_factor"] = checks.number(
+            "feedback_factor", given["feedback_factor"], lambda x: 0 < x < 0.5, "in (0, 0.5)"
+        )
+        plain["min_lr"] = checks.numbers("min_lr", given["min_lr"])
+        plain |= dict.fromkeys(("max_lr", "time_budget_s", "batch_size"))
+        if given["max_lr"] is not None:
+            plain["max_lr"] = checks.numbers("max_lr", given["max_lr"])
+        if given["time_budget_s"] is not None:
+            plain["time_budget_s"] = checks.number(
+                "time_budget_s",
+                given["time_budget_s"],
+                lambda x: 0 < x < math.inf,
+                "> 0 and finite",
+            )
+        if given["batch_size"] is not None:
+            plain["batch_size"] = checks.whole("batch_size", given["batch_size"], 1)
+        interval = given["feedback_interval"]
+        if interval is None:
+            interval = max(MIN_WINDOW_STEPS, plain["total_steps"] // NUM_WINDOWS_PER_RUN)
+        plain["feedback_interval"] = checks.whole("feedback_interval", interval, 1)
+        checks.done()
+        return cls(**plain)
+
+
+def check_bounds(base: float, min_lr: float, max_lr: float) -> None:
+    """Raise ValueError where a param group's rate cannot lie between its bounds."""
+    checks = Checks()
+    checks.number("lr", base, lambda x: 0 < x < math.inf, "> 0 and finite")
+    checks.number("min_lr", min_lr, lambda x: 0 <= x <= base, f"in [0, lr = {base}]")
+    checks.number("max_lr", max_lr, lambda x: base <= x < math.inf, f">= lr = {base} and finite")
+    checks.done()
+
+
+def per_group(name: str, value: Bound, num_groups: int) -> Sequence[float]:
+    """Return one value for each param group."""
+    values = value if isinstance(value, list) else [value] * num_groups
+    if len(values) != num_groups:
+        raise ValueError(
+            f"{name} must have one value or one per param group ({num_groups}), got {values!r}."
+        )
+    return values

@@ -1,0 +1,98 @@
+"""Whether an optimizer has stepped: what torch tells, and what optimizers around others hide."""
+
+import warnings
+import weakref
+from typing import Any
+
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class OptimizerSteps:
+    """Notices the steps of an optimizer by its hooks, without keeping schedule or weights alive.
+
+    The hooks hold this object, which holds neither the optimizer nor the schedule, so nobody
+    needs the garbage collector; they are removed with their ``owner``.
+
+    Attributes:
+        stepped: Whether a step was seen since this was last cleared.
+        always: Whether there are no hooks, so that each call of the schedule counts as a step.
+        found_inf: 1 where a fused optimizer, which ``GradScaler`` calls always, skipped by itself.
+    """
+
+    __slots__ = ("_handles", "always", "found_inf", "stepped")
+
+    def __init__(self, optimizer: Optimizer, owner: object) -> None:
+        self.found_inf: Tensor | None = None
+
+        def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            self.stepped = True
+            if "found_inf" in optimizer.__dict__:
+                self.found_inf = optimizer.__dict__["found_inf"]
+
+        self._handles = [
+            each.register_step_post_hook(hook)
+            for each in around(optimizer)
+            if "_optimizer_step_post_hooks" in vars(each)  # made by Optimizer.__init__
+        ]
+        weakref.finalize(owner, _remove, self._handles).atexit = False
+        self.stepped = self.always = not self._handles
+        if self.always:
+            warnings.warn(
+                f"{type(optimizer).__name__} has no hooks, for it did not call "
+                "Optimizer.__init__, and no optimizer within that has: each call of the "
+                "schedule's step() counts as an optimizer step, skipped ones too.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def clear(self) -> None:
+        """Wait for the next step."""
+        self.stepped, self.found_inf = self.always, None
+
+    def stop(self) -> None:
+        """Notice nothing any more."""
+        _remove(self._handles)
+
+
+def around(optimizer: Optimizer) -> list[Optimizer]:
+    """Return the optimizer and those within it, from the outside in.
+
+    Accelerate's ``AcceleratedOptimizer``, torch's ``PostLocalSGDOptimizer``, Lookahead and SAM
+    keep another optimizer in an attribute, and let it take the steps.
+    """
+    found = [optimizer]
+    for each in found:
+        for value in vars(each).values():
+            if isinstance(value, Optimizer) and all(value is not known for known in found):
+                found.append(value)
+    return found
+
+
+def is_sgd(optimizer: Optimizer) -> bool:
+    """Whether the steps are those of SGD, whose rates scale with the batch and have no bound."""
+    return isinstance(around(optimizer)[-1], SGD)
+
+
+def require_optimizer(optimizer: object) -> None:
+    """Raise TypeError, as torch does, where ``optimizer`` is none."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+
+
+def track_calls(optimizer: Optimizer) -> None:
+    """Let torch notice calls of ``optimizer.step`` again: a copy has lost what noticed them."""
+    _Tracker(optimizer)
+
+
+class _Tracker(LRScheduler):
+    """What building any scheduler does to an optimizer, and no step."""
+
+    def _initial_step(self) -> None:
+        pass
+
+
+def _remove(handles: list[Any]) -> None:
+    for handle in handles:
+        handle.remove()
