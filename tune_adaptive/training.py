@@ -361,9 +361,8 @@ class _Told:
         seconds = self._listener.step_s(heard["seconds"])
         if grad_norm is not None:
             self._grad_norms.append(grad_norm)
-        self._signals.append(
-            Signal(step, lr, seconds=seconds, val_loss=val_loss, load=heard["load"])
-        )
+        load = heard["load"]
+        self._signals.append(Signal(step, lr, seconds=seconds, val_loss=val_loss, load=load))
 
     def val_loss(self, step: int, val_loss: float) -> None:
         """Tell of a validation between two steps."""

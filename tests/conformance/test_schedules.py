@@ -1,6 +1,8 @@
 """What every schedule must do. A new entry of SCHEDULES is tested without writing a test."""
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import optuna
@@ -12,7 +14,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from tests.schedules.watched import Watched, watched
 from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
-from tune_adaptive.schedules import SCHEDULES, Horizon, ListeningLR, build_optimizer, set_mode
+from tune_adaptive.schedules import (
+    SCHEDULES,
+    Horizon,
+    Listener,
+    ListeningLR,
+    build_optimizer,
+    set_mode,
+)
 from tune_adaptive.schedules.optimizers import RIVALS
 from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
 
@@ -49,10 +58,11 @@ def walk(schedule: LRScheduler, start: int = 0, stop: int = TOTAL_STEPS) -> list
     for t in range(start, stop):
         lrs.append(float(schedule.optimizer.param_groups[0]["lr"]))
         schedule.optimizer.step()
-        if isinstance(schedule, ListeningLR):
+        listener = Listener(schedule)
+        if hasattr(schedule, "observe"):
             ends_epoch = (t + 1) % STEPS_PER_EPOCH == 0
-            wants = (t + 1) % (schedule.val_interval or TOTAL_STEPS + 1) == 0
-            schedule.observe(
+            wants = (t + 1) % (listener.val_interval or TOTAL_STEPS + 1) == 0
+            listener.observe(
                 loss=1.0 + 0.5 * math.sin(t),
                 grad_norm=1.0,
                 val_loss=1.0 + 0.3 * math.cos(t) if ends_epoch or wants else None,
@@ -184,7 +194,7 @@ def test_restoring_continues_identically(
         ("linear", lambda x: 1 - x),
         ("wsd", lambda x: 1.0 if x <= 0.7 else (1 - x) / 0.3),
         ("rex", lambda x: (1 - x) / (1 - x / 2)),
-        ("sgdr", lambda x: (1 + math.cos(math.pi * (2 * x % 1))) / 2),
+        ("sgdr", lambda x: (1 + math.cos(math.pi * (2 * x % 1))) / 2 if x < 1 else 0.0),
         (
             "onecycle",
             lambda x: (
@@ -200,3 +210,62 @@ def test_rates_follow_the_analytic_curve(schedule: str, curve: Any) -> None:
     lrs = [*walk(built), float(built.optimizer.param_groups[0]["lr"])]
     for t in (0, 15, 30, 45, 60):
         assert lrs[t] == pytest.approx(BASE * curve(t / TOTAL_STEPS), rel=0.02, abs=1e-6)
+
+
+COPIES = {
+    "pickled": lambda schedule: pickle.loads(pickle.dumps(schedule)),
+    "deep-copied": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("copies", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("warmup_steps", [0, 7])
+@pytest.mark.parametrize("cut", [0, 1, 13, TOTAL_STEPS, TOTAL_STEPS + 3])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_copy_continues_identically_and_alone(
+    schedule: str, cut: int, warmup_steps: int, copies: Any
+) -> None:
+    first = build(schedule, {}, warmup_steps)
+    walk(first, 0, cut)
+    second = copies(first)
+    assert second.optimizer is not first.optimizer
+    ahead = walk(second, cut, cut + 20)
+    assert first.last_epoch == cut
+    assert walk(first, cut, cut + 20) == ahead
+    assert first.state_dict() == second.state_dict()
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 7])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_rate_is_a_pure_function_of_the_state(schedule: str, warmup_steps: int) -> None:
+    asked, unasked = (build(schedule, {}, warmup_steps) for _ in range(2))
+    for t in range(TOTAL_STEPS + 10):
+        before = copy.deepcopy(asked.state_dict())
+        present = [group["lr"] for group in asked.optimizer.param_groups]
+        assert asked.get_lr() == asked.get_lr() == present
+        assert asked.state_dict() == before
+        assert walk(asked, t, t + 1) == walk(unasked, t, t + 1)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize("warmup_steps", [0, 7])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_beyond_the_end_the_last_rate_is_held(
+    schedule: str, warmup_steps: int, restored: bool
+) -> None:
+    """Whatever it still observes; also where it is restored there."""
+    for parameters in [{}, *samples(schedule, 3)]:
+        built = build(schedule, parameters, warmup_steps)
+        lrs = walk(built)
+        last = float(built.optimizer.param_groups[0]["lr"])
+        assert last <= max(lrs)
+        if schedule not in ("feedback", "greedy", "adaptive", "resource_complexity"):
+            assert last <= lrs[-1], "it climbs at the end"
+        if restored:
+            walk(built, TOTAL_STEPS, TOTAL_STEPS + 5)
+            state, optimizer_state = built.state_dict(), built.optimizer.state_dict()
+            built = build(schedule, parameters, warmup_steps)
+            built.optimizer.load_state_dict(optimizer_state)
+            built.load_state_dict(state)
+        assert set(walk(built, TOTAL_STEPS, 3 * TOTAL_STEPS)) == {last}
+        assert built.get_last_lr() == [last]

@@ -288,6 +288,8 @@ def test_on_an_asynchronous_device_time_is_taken_between_synchronisations(
         host = max(host, device)
 
     monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     schedule = AdaptiveLR(
         SGD([torch.nn.Parameter(torch.zeros(1, device="meta"))], lr=BASE),
         474,

@@ -288,15 +288,29 @@ def test_a_step_that_amp_skips_does_not_advance_it(fused: bool) -> None:
 
 def test_reading_nothing_but_what_it_must() -> None:
     """A plain step reads no loss; a tensor rate is written and never read."""
-    lr = watched(0.1)
-    schedule = AdaptiveLR(sgd(), 100, feedback_interval=10, timer=None)
-    schedule.optimizer.param_groups[0]["lr"] = lr
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=watched(0.1))
+    schedule = AdaptiveLR(optimizer, 100, feedback_interval=10, timer=None)
     before = Watched.num_reads
     for _ in range(9):
         schedule.optimizer.step()
         schedule.observe(loss=watched(1.0), grad_norm=watched(1.0))
         schedule.step()
     assert Watched.num_reads - before == 2 * 9  # fill_ and clone of the rate
+
+
+def test_what_others_make_of_a_tensor_rate_is_not_read_either() -> None:
+    """What lies on the meta device cannot be read."""
+    schedule = AdaptiveLR(sgd(), 100, feedback_interval=10, timer=None)
+    schedule.optimizer.param_groups[0]["lr"] = torch.tensor(BASE, device="meta")
+    chain = ChainedScheduler([schedule, ExponentialLR(schedule.optimizer, 0.9)])
+    walk_blindly(chain, 9)
+    assert schedule.last_epoch == 9
+
+
+def walk_blindly(schedule: Any, num_steps: int) -> None:
+    for _ in range(num_steps):
+        schedule.optimizer.step()
+        schedule.step()
 
 
 # ---------------------------------------------------------------------- batch size

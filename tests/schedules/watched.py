@@ -7,7 +7,7 @@ import torch
 
 
 class Watched(torch.Tensor):
-    """A scalar that counts, over all of its kind, the operations that are not ``detach``."""
+    """A scalar that counts, over all of its kind, the operations that reach its value."""
 
     num_reads = 0
 
@@ -19,7 +19,7 @@ class Watched(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is not torch.Tensor.detach:
+        if func not in (torch.Tensor.detach, torch.Tensor._version.__get__):
             Watched.num_reads += 1
         return super().__torch_function__(func, types, args, kwargs or {})
 

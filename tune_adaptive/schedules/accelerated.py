@@ -19,9 +19,7 @@ def calls_per_step() -> int:
         if frame.f_globals.get("__name__") == MODULE:
             caller = frame.f_locals["self"]
             if caller.step_with_optimizer and not caller.split_batches:
-                from accelerate.state import AcceleratorState
-
-                return int(AcceleratorState().num_processes)
+                return int(frame.f_globals["AcceleratorState"]().num_processes)
             return 1
         frame = frame.f_back
     return 1

@@ -264,6 +264,8 @@ class AdaptiveLR(ListeningLR):
     def step(self, epoch: int | None = None) -> None:
         """Advance by one optimizer step; ``epoch`` jumps, as torch's own schedulers allow."""
         if self._step_count < 2 or epoch is not None:
+            if self._steps.stepped and not self._steps.always:
+                self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or one within
             super().step(epoch)  # torch's checks of the order of calls
         else:
             self._step_count += 1

@@ -78,6 +78,7 @@ def cyclic(
     """Rise and fall in equal triangles (``CyclicLR``, mode triangular).
 
     lr(t) = base * (low_ratio + (1 - low_ratio) * (1 - |2 x - 1|)), x = fraction of the cycle.
+    T is the end of the last triangle: lr(T) = low_ratio * base.
     Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.
 
     Args:
@@ -101,7 +102,7 @@ def cyclic(
             group["initial_lr"] = high
         return scheduler
 
-    return _with_warmup(optimizer, horizon, build)
+    return _with_warmup(optimizer, horizon, build, end=low_ratio)
 
 
 def cosine(optimizer: Optimizer, horizon: Horizon, *, final_ratio: float = 0.0) -> LRScheduler:
@@ -230,11 +231,7 @@ def sgdr(
         cycle = max(1, round(steps / num_cycles))
         return CosineAnnealingWarmRestarts(optimizer, T_0=cycle, eta_min=eta_min)
 
-    def end(steps: int) -> LRScheduler:
-        return LambdaLR(optimizer, Constant(final_ratio))
-
-    num_left = horizon.total_steps - horizon.warmup_steps
-    return after_warmup(optimizer, horizon, (build, num_left), (end, 1))
+    return _with_warmup(optimizer, horizon, build, end=final_ratio)
 
 
 @dataclass(frozen=True)
@@ -327,6 +324,14 @@ def _one_base(optimizer: Optimizer) -> float:
     return bases.pop()
 
 
-def _with_warmup(optimizer: Optimizer, horizon: Horizon, build: Build) -> LRScheduler:
-    """Build one scheduler over all steps that the warm-up leaves."""
-    return after_warmup(optimizer, horizon, (build, horizon.total_steps - horizon.warmup_steps))
+def _with_warmup(
+    optimizer: Optimizer, horizon: Horizon, build: Build, end: float | None = None
+) -> LRScheduler:
+    """Build one scheduler over all steps that the warm-up leaves.
+
+    ``end`` is lr(T) / base where the scheduler itself would begin another cycle there.
+    """
+    phases = [(build, horizon.total_steps - horizon.warmup_steps)]
+    if end is not None:
+        phases.append((lambda steps: LambdaLR(optimizer, Constant(end)), 1))
+    return after_warmup(optimizer, horizon, *phases)

@@ -65,6 +65,11 @@ class Checks:
             return math.nan
         return [number for number in numbers if number is not None]
 
+    def timer(self, timer: object) -> None:
+        """Accept a clock, or None."""
+        if timer is not None and not callable(timer):
+            self.refuse("timer", timer, "a function without arguments, or None")
+
     def done(self) -> None:
         """Raise ValueError with all that was refused, if anything was."""
         if self._problems:

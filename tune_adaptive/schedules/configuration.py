@@ -43,8 +43,7 @@ class AdaptiveConfiguration:
     def checked(cls, *, timer: object, **given: Any) -> "AdaptiveConfiguration":
         """Return the configuration that is ``given``, defaults that depend on it filled in."""
         checks = Checks()
-        if timer is not None and not callable(timer):
-            checks.refuse("timer", timer, "a function without arguments, or None")
+        checks.timer(timer)
         plain: dict[str, Any] = {"feedback": bool(given["feedback"])}
         for name in ("complexity", "complexity_weight", "resource_weight"):
             plain[name] = checks.number(name, given[name], lambda x: 0 <= x <= 1, "in [0, 1]")

@@ -51,8 +51,7 @@ class Horizon:
             plain["time_budget_s"] = checks.number(
                 "time_budget_s", self.time_budget_s, lambda s: 0 < s < math.inf, "> 0 and finite"
             )
-        if self.timer is not None and not callable(self.timer):
-            checks.refuse("timer", self.timer, "a function without arguments, or None")
+        checks.timer(self.timer)
         checks.done()
         for name, value in plain.items():
             object.__setattr__(self, name, value)

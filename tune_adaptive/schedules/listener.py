@@ -106,13 +106,13 @@ def _signals_of(observe: Any, name: str) -> tuple[str, ...]:
         parameters = inspect.signature(observe).parameters.values()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}.observe cannot be called: {error}; {given}.") from error
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        takes = SIGNAL_NAMES
-    else:
-        by_name = [
-            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        ]
-        takes = tuple(signal for signal in SIGNAL_NAMES if signal in by_name)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    by_name = {
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    takes = tuple(signal for signal in SIGNAL_NAMES if takes_any or signal in by_name)
     unknown = [
         parameter.name
         for parameter in parameters
