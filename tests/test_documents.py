@@ -17,7 +17,7 @@ from tests.conftest import run_search
 from tests.report.test_report import renamed
 from tests.tasks.published import publish, save_encoder
 from tune_adaptive import load_schedule
-from tune_adaptive.schedules import SCHEDULES, Horizon, baselines
+from tune_adaptive.schedules import SCHEDULES, Horizon, phases
 from tune_adaptive.spaces import default_space_dir, space_from_dict
 from tune_adaptive.tasks import DATASETS
 
@@ -175,7 +175,7 @@ def test_the_guides_schedule_can_be_built_and_searched() -> None:
     text = (ROOT / "docs" / "schedule.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     [toml] = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
-    names = vars(baselines) | {"math": math}
+    names = vars(phases) | {"math": math}
     exec(code, names)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = names["inverse_sqrt"](optimizer, Horizon(100, warmup_steps=0, timer=None))
@@ -183,6 +183,10 @@ def test_the_guides_schedule_can_be_built_and_searched() -> None:
         optimizer.step()
         schedule.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(math.sqrt(10 / 40))
+    for _ in range(100):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(math.sqrt(10 / 110)), "held"
     space = tomllib.loads(toml)["parameters"]
     own = {name: {k: v for k, v in each.items() if k != "reason"} for name, each in space.items()}
     own["shift_frac"]["default"] = 0.1

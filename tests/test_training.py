@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ConstantLR
 
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Signal
 from tune_adaptive.schedules import SCHEDULES, Horizon
@@ -292,3 +293,25 @@ def test_warm_up_comes_from_the_recipe(material: Material) -> None:
 def test_bf16_trains_too(material: Material) -> None:
     *_, last = train(replace(spec(), precision="bf16"), material)
     assert last.val_accuracy > 0.9
+
+
+def test_a_schedule_of_any_class_is_observed(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for validation losses and ends the run, without any base class of ours."""
+    told: list[tuple[float, float | None]] = []
+
+    class Own(ConstantLR):
+        val_interval = 4
+        finished = False
+
+        def observe(self, loss: torch.Tensor | None, val_loss: float | None) -> None:
+            if loss is not None:
+                told.append((float(loss), val_loss))
+            self.finished = len(told) == 10
+
+    monkeypatch.setitem(SCHEDULES, "own", lambda optimizer, horizon: Own(optimizer, 1.0, 1))
+    run = replace(spec(), configuration=Configuration("own", Recipe(lr=0.01), {}))
+    results = list(train(run, material))
+    assert (len(told), results[-1].num_steps, results[-1].ended) == (10, 10, True)
+    assert [val_loss is not None for _, val_loss in told] == [t % 4 == 3 for t in range(10)]

@@ -201,7 +201,9 @@ def train(
             start = time.perf_counter()
             set_mode(optimizer, training=False)
             val_loss, val_accuracy = evaluate(model, task, feed, material.validation, run.precision)
-            diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+            diverged = listener.diverged or not (
+                math.isfinite(train_loss) and math.isfinite(val_loss)
+            )
             progress = num_steps / total_steps
             if listener.progress is not None:
                 progress = listener.progress
@@ -211,7 +213,7 @@ def train(
             signals = told.take(losses_read)
             if record is not None:
                 record(signals)
-            ended = diverged or progress >= 1.0 or num_steps == last_step
+            ended = diverged or listener.finished or progress >= 1.0 or num_steps == last_step
             if ended:
                 num_cotenants = meter.num_cotenants()
             result = EpochResult(

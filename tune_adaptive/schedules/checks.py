@@ -10,6 +10,8 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
+MOST = 2**63
+
 
 class Checks:
     """Reads arguments and collects what is wrong with them, so that all is said at once.
@@ -38,6 +40,9 @@ class Checks:
             self.refuse(name, value, f"a whole number {allowed}")
             return least
         number = operator.index(plain)
+        if number >= MOST:
+            self.refuse(name, value, f"{allowed} and fit 64 bits")
+            return least
         if number < least or (below is not None and number >= below):
             self.refuse(name, value, allowed)
             return least
@@ -89,4 +94,4 @@ def _real(value: Any) -> float | None:
     try:
         return float(plain)
     except OverflowError:
-        return math.copysign(math.inf, plain)
+        return math.inf if operator.gt(plain, 0) else -math.inf
