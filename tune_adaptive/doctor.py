@@ -21,7 +21,7 @@ import typer
 
 from tune_adaptive import packages
 from tune_adaptive.cli import printable, run_command
-from tune_adaptive.errors import last_line
+from tune_adaptive.errors import EnvironmentFault, last_line
 
 HUB_TIMEOUT_S = 3.0
 MIN_SHARED_BYTES = 512 * 2**20
@@ -279,6 +279,17 @@ def hub() -> Iterator[Finding]:
         )
 
 
+def sessions() -> Iterator[Finding]:
+    """Where a Ray of our own would keep its sessions, as a search looks for it."""
+    from tune_adaptive.tuning.sessions import session_folder
+
+    try:
+        yield Finding("Ray's sessions", f"below {session_folder()}")
+    except EnvironmentFault as fault:
+        problem, _, remedy = str(fault).rpartition(". ")
+        yield Finding("Ray's sessions", "no folder for them", problem or remedy, remedy)
+
+
 def surroundings() -> Iterator[Finding]:
     """Variables that change what Ray does."""
     address = os.environ.get("RAY_ADDRESS")
@@ -294,7 +305,7 @@ def own_ray_starts() -> Iterator[Finding]:
         with own_ray(1, 0, 128 * 2**20):
             device = on_a_worker(_torch_there, 1, 0)
     except Exception as error:
-        yield Finding("Ray", "does not start", str(error), "see the session's logs below /tmp/ray")
+        yield Finding("Ray", "does not start", str(error), "mend what the checks above name")
         return
     yield Finding("Ray", f"starts, and a worker has torch {device}")
 
@@ -316,6 +327,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     shared_memory,
     disk,
     hub,
+    sessions,
     surroundings,
 )
 

@@ -40,6 +40,7 @@ from tune_adaptive.tasks import Dataset, Task, make_task
 from tune_adaptive.together import measure_packing
 from tune_adaptive.tuning.cluster import capacity as joined_capacity
 from tune_adaptive.tuning.cluster import joined, on_a_worker
+from tune_adaptive.tuning.sessions import session_folder
 
 NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
@@ -75,6 +76,8 @@ def prepare(request: Request) -> Prepared:
         EnvironmentFault: The machine lacks something asked for.
     """
     check_request(request)
+    if request.address is None:
+        session_folder()  # a Ray that cannot start is reported before anything is read
     folder = _folder(request)
     tasks = _make_tasks(request)
     spaces = _load_spaces(request, tasks)

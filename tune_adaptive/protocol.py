@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import fields
 
 from tune_adaptive import ledger as record
@@ -67,10 +67,29 @@ def run(
         if experiment.past is not None:  # its lock is held
             _run(experiment, watch, verbose, show_dashboard)
             return
-        with deferred():  # a folder without a whole plan could neither be resumed nor used again
-            _make_folder(experiment)
-        with locked(experiment.folder):
-            _run(experiment, watch, verbose, show_dashboard)
+        with _ray(experiment, verbose, show_dashboard):  # one that does not start takes no name
+            with deferred():  # a folder without a whole plan could neither be resumed nor reused
+                _make_folder(experiment)
+            with locked(experiment.folder):
+                _run(experiment, watch, verbose, show_dashboard)
+
+
+def _ray(
+    experiment: Prepared, verbose: bool, show_dashboard: Callable[[Dashboard], None] | None
+) -> AbstractContextManager[None]:
+    """Start or join the Ray that it runs on, unless that has been done."""
+    data_bytes = sum(data.nbytes for data in experiment.datasets.values())
+    data_bytes += sum(task.nbytes for task in experiment.tasks.values())
+    plan = experiment.plan
+    return cluster(
+        experiment.address,
+        plan.num_cpus,
+        plan.num_gpus,
+        data_bytes,
+        verbose,
+        show_dashboard,
+        experiment.nice,
+    )
 
 
 def _store(experiment: Prepared) -> CheckpointStore:
@@ -108,8 +127,6 @@ def _run(
             if monitor is not None:
                 monitor(event)
 
-        data_bytes = sum(data.nbytes for data in experiment.datasets.values())
-        data_bytes += sum(task.nbytes for task in experiment.tasks.values())
         with quiet(verbose), closing(Node()) as node, ExitStack() as stack:
             monitor = None
             if show_dashboard is not None:
@@ -127,15 +144,7 @@ def _run(
             write(record.Opened(time.time(), hash_file(experiment.folder / "plan.toml")))
             try:
                 if stages.has_work():
-                    with cluster(
-                        experiment.address,
-                        plan.num_cpus,
-                        plan.num_gpus,
-                        data_bytes,
-                        verbose,
-                        show_dashboard,
-                        experiment.nice,
-                    ):
+                    with _ray(experiment, verbose, show_dashboard):
                         execute(
                             stages,
                             plan,

@@ -146,6 +146,16 @@ def test_an_address_where_nothing_answers_is_told_at_once(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("stale", ["127.0.0.1:{port}", "127.0.0.1:99999999"])
+def test_a_stale_ray_address_is_told_at_once(monkeypatch: pytest.MonkeyPatch, stale: str) -> None:
+    """Ray would ask it for a minute, and then blame its token."""
+    address = stale.format(port=closed_port())
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    expected = rf"--address auto \(RAY_ADDRESS={address}\): nothing answers there"
+    with pytest.raises(EnvironmentFault, match=expected), joined("auto"):
+        raise AssertionError("it was joined")
+
+
 @pytest.mark.parametrize(
     ("raised", "message"),
     [

@@ -31,6 +31,7 @@ from tune_adaptive.capacity import Capacity, NodeCapacity
 from tune_adaptive.errors import EnvironmentFault, last_line
 from tune_adaptive.interrupts import deferred, on_interrupt, withheld_from_children
 from tune_adaptive.packages import is_installed
+from tune_adaptive.tuning.sessions import session_folder, store_folder
 
 DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
@@ -123,12 +124,17 @@ def own_ray(
     show_dashboard: Callable[[Dashboard], None] | None = None,
     nice: int = 0,
 ) -> Iterator[None]:
-    """Start a Ray on this machine that only this user's processes with its token reach."""
+    """Start a Ray on this machine that only this user's processes with its token reach.
+
+    Raises:
+        EnvironmentFault: It does not start.
+    """
+    sessions = session_folder()
     with _token() as token, _resolving_to_loopback():
         try:
             # By default Ray's workers run at nice 15, and get next to nothing on a busy machine.
             niceness = _environment("RAY_worker_niceness", str(nice))
-            with deferred(), withheld_from_children(), niceness:
+            with deferred(), withheld_from_children(), niceness, _said_why(sessions):
                 started = ray.init(
                     address="local",
                     job_config=_OurPath(),
@@ -139,12 +145,26 @@ def own_ray(
                     log_to_driver=verbose,
                     logging_level=logging.INFO if verbose else logging.ERROR,
                     object_store_memory=object_store_bytes,
+                    _temp_dir=str(sessions),
+                    _plasma_directory=store_folder(sessions),
                 )
             if show_dashboard is not None:
                 show_dashboard(Dashboard(f"http://{started.dashboard_url}", token))
             yield
         finally:
             _shut_down()
+
+
+@contextlib.contextmanager
+def _said_why(sessions: Path) -> Iterator[None]:
+    """Make one message of what Ray raises where it does not start."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # the second is how Ray gives up on its own server
+        raise EnvironmentFault(
+            f"Ray does not start: {last_line(str(error)) or repr(error)} (its logs are below "
+            f"{sessions}/session_latest/logs; `tune-adaptive doctor` looks for the cause)"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -255,15 +275,17 @@ def joined(address: str, verbose: bool = False) -> Iterator[str]:
 
 def _knock(address: str) -> None:
     """See whether anything answers; Ray asks for a minute and a half before it gives up."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
+    stands_for = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, _, port = stands_for.rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # Ray looks for one on this machine
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        whence = f" (RAY_ADDRESS={stands_for})" if stands_for != address else ""
         raise EnvironmentFault(
-            f"--address {address}: nothing answers there ({error}); is it what `ray start --head` "
-            "printed?"
+            f"--address {address}{whence}: nothing answers there ({error}); is it what `ray start "
+            "--head` printed?"
         ) from error
 
 
