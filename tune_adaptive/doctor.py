@@ -118,18 +118,18 @@ def gpus() -> Iterator[Finding]:
     found = f"{seen}, NVML {len(by_nvml)}; {built}"
     if visible is not None:
         found += f"; CUDA_VISIBLE_DEVICES={visible!r}"
-    problem, remedy = "", ""
+    problem, remedy, stops = "", "", True
     if faults:
         is_ours = packages.owners("pynvml") == ["nvidia-ml-py"]
         reload = "reboot, or reload the driver: its parts are of two versions"
-        problem, remedy = faults[0], reload if is_ours else PYNVML_REMEDY
+        problem, remedy, stops = faults[0], reload if is_ours else PYNVML_REMEDY, is_ours
     elif by_nvml and not by_torch and visible is None:
         problem = "there are GPUs that torch does not see"
         remedy = "install a torch build whose CUDA the driver knows (https://pytorch.org)"
     elif by_nvml and not by_torch:
         problem = "CUDA_VISIBLE_DEVICES hides all of them"
         remedy = "unset it, or name those to use"
-    yield Finding("GPUs", found, problem, remedy)
+    yield Finding("GPUs", found, problem, remedy, stops)
     if by_torch:
         split = [uuid for uuid, reading in by_nvml.items() if reading.util is None]
         own = [bare(str(torch.cuda.get_device_properties(i).uuid)) for i in range(by_torch)]

@@ -11,6 +11,19 @@ from pathlib import Path
 from tune_adaptive.errors import EnvironmentFault, InputError
 
 
+def expanded(path: str, option: str) -> Path:
+    """Return a path with its ``~`` or ``~user`` replaced.
+
+    Raises:
+        InputError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = path.split("/", 1)[0]
+        raise InputError(f"{option} {path}: there is no user {user[1:]!r} here") from error
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or as it was; a link in its place is replaced.
 

@@ -17,6 +17,7 @@ import torch
 
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.folder import expanded
 from tune_adaptive.inspection import check_memory, inspect_data, within_memory
 from tune_adaptive.ledger import Event
 from tune_adaptive.packages import version
@@ -82,7 +83,7 @@ def prepare(request: Request) -> Prepared:
     tasks = _make_tasks(request)
     spaces = _load_spaces(request, tasks)
     signals, _, recording = request.signals.partition(":")
-    replay = read_signals(Path(recording).expanduser()) if signals == "replay" else []
+    replay = read_signals(expanded(recording, "--signals replay:")) if signals == "replay" else []
     with joined(request.address) if request.address else nullcontext():
         capacity = joined_capacity() if request.address else this_machine(request.num_gpus)
         shares = share_out(request, tasks, capacity)
@@ -340,7 +341,7 @@ def absolute_storage(path: str | None) -> str | None:
     """Return where checkpoints go, the same seen from any folder."""
     if path is None or "://" in path:
         return path
-    return str(Path(path).expanduser().absolute())
+    return str(expanded(path, "--storage-path").absolute())
 
 
 def _load(task: Task) -> Dataset:

@@ -262,6 +262,23 @@ def check_request(request: Request) -> None:
         problems.append("--run-time-budget needs a clock, and --signals steady has none")
     if request.time_budget_s is not None and request.num_epochs is not None:
         problems.append("--time-budget solves for --epochs: give one of them")
+    paths = {
+        "--results-dir": request.results_dir,
+        "--space": request.space_dir,
+        "--data-dir": options.data_dir,
+        "--model-path": options.model_path,
+        "--storage-path": request.storage_path,
+        "--signals": request.signals,
+    }
+    problems += [
+        f"{option} {str(path)!a}: the plan cannot hold it: it is not UTF-8"
+        for option, path in paths.items()
+        if not _is_text(str(path))
+    ]
+    if (request.storage_path or "").startswith("memory://"):
+        problems.append(
+            f"--storage-path {request.storage_path}: each process would have a memory of its own"
+        )
     if request.storage_path is not None and "@" in request.storage_path.partition("://")[2]:
         problems.append(
             "--storage-path: credentials would be written down with the plan; leave "
@@ -303,6 +320,15 @@ def nice_problems(nice: int, address: str | None) -> list[str]:
     if nice and address is not None:
         return ["--nice is for a Ray of our own: a cluster's workers run as its owner started them"]
     return []
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written as UTF-8; the bytes of a name on a disk may be anything."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path
 
 
 def _repeated(names: tuple[str, ...]) -> list[str]:

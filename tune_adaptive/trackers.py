@@ -111,13 +111,13 @@ class MLflow:
     STATUSES = {"completed": "FINISHED", "stopped": "KILLED"}  # noqa: RUF012
 
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
-        from mlflow import MlflowClient
-
         uri = where or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
             _make_writable(folder.parent)
             uri = sqlite_url(folder.parent.absolute() / "mlflow.db")
         _knock(uri)
+        from mlflow import MlflowClient  # seconds
+
         self._client = MlflowClient(uri)
         found = self._client.get_experiment_by_name(plan.name)
         if found is not None and found.lifecycle_stage != "active":

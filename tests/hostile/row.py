@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 
 def nothing(folder: Path) -> None:
     """Hand in nothing but the command line."""
+
+
+def as_it_is(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Leave the machine as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,7 @@ class Row:
         message: What the first line of the message says, ``error: `` left out, as a pattern of
             ``re``, from its start; where the code is 0, what is said anywhere.
         given: Makes the input in the row's folder before the command runs.
+        patch: Makes this process's machine what it is for the row, after it went to ``{here}``.
         environment: Variables; where there are any, the command runs in a process of its own.
         slow: Whether it takes too long for the default tests.
         signal: Name of a signal that is sent to the command. ``SIGUSR1 to all`` sends it to all
@@ -35,6 +42,7 @@ class Row:
     code: int
     message: str
     given: Callable[[Path], None] = nothing
+    patch: Callable[[pytest.MonkeyPatch, Path], None] = as_it_is
     environment: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
     signal: str = ""

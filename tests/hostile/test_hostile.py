@@ -109,6 +109,7 @@ def test_hostile(
     row.given(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of data that are prepared
+    row.patch(monkeypatch, tmp_path)
     places = {"here": str(tmp_path), "finished": str(finished)}
     arguments = [word.format(**places) for word in row.command.split()]
     if row.environment:

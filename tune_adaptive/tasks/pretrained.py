@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tune_adaptive.errors import InputError
+from tune_adaptive.folder import expanded
 from tune_adaptive.tasks.data import Description
 from tune_adaptive.tasks.hub import fetch
 
@@ -107,7 +108,7 @@ def find_checkpoint(model_path: str) -> tuple[Path, str]:
         InputError: The folder lacks configuration, weights or tokenizer.
         EnvironmentFault: The hub does not answer and its cache has nothing.
     """
-    folder = Path(model_path).expanduser()
+    folder = expanded(model_path, "--model-path")
     name = folder.resolve().name
     if not folder.is_dir():
         if model_path.startswith((".", "/", "~")) or model_path.count("/") > 1:
