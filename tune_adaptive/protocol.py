@@ -67,7 +67,8 @@ def run(
         if experiment.past is not None:  # its lock is held
             _run(experiment, watch, verbose, show_dashboard)
             return
-        with _ray(experiment, verbose, show_dashboard):  # one that does not start takes no name
+        # A Ray that does not start must not take the experiment's name.
+        with quiet(verbose), _ray(experiment, verbose, show_dashboard):
             with deferred():  # a folder without a whole plan could neither be resumed nor reused
                 _make_folder(experiment)
             with locked(experiment.folder):

@@ -130,6 +130,22 @@ def test_a_ray_that_does_not_start_is_one_message(
         raise AssertionError("it started")
 
 
+def test_a_ray_that_does_not_start_takes_no_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**options: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    results = ("--results-dir", str(tmp_path / "results"), "--name", "x", "--train-size", "640")
+    quick = ("--precision", "fp32", "--signals", "steady", "--epochs", "1", "--budget", "1")
+    assert run_search(*results, *quick) == 3
+    assert "error: Ray does not start: [Errno 98] Address" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_without_shared_memory_the_object_store_is_beside_the_sessions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
