@@ -14,7 +14,7 @@ from torch import nn
 from tests.tuning.test_engine import plan
 from tune_adaptive import inspection
 from tune_adaptive.errors import EnvironmentFault
-from tune_adaptive.inspection import check_memory, free_memory, inspect_data, within_memory
+from tune_adaptive.inspection import check_memory, free_memory, inspect_data, load_data
 from tune_adaptive.plan import Plan
 from tune_adaptive.search import show_plan
 from tune_adaptive.signals.limits import Limits
@@ -113,9 +113,12 @@ def test_a_limit_on_addresses_counts(limit_as: None) -> None:
     assert free <= 2**30 and "ulimit -v" in whose
 
 
-def test_memory_that_runs_out_is_the_machines_fault() -> None:
-    with (
-        pytest.raises(EnvironmentFault, match="own/data: its data do not fit in memory"),
-        within_memory("own/data"),
+def too_large() -> Dataset:
+    raise MemoryError("Unable to allocate 3. GiB")
+
+
+def test_memory_that_runs_out_while_loading_is_said() -> None:
+    with pytest.raises(
+        EnvironmentFault, match=r"own/data: its data do not fit in memory, .*3\. GiB"
     ):
-        raise MemoryError("Unable to allocate 3. GiB")
+        load_data(Task("own/data", too_large, build=nn.Identity))

@@ -2,7 +2,6 @@
 
 import resource
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import numpy as np
 import psutil
@@ -44,20 +43,20 @@ def _missing(data: Dataset, num_classes: int) -> Iterator[str]:
             )
 
 
-@contextmanager
-def within_memory(name: str) -> Iterator[None]:
-    """Say of a task whose data do not fit in memory that this is the reason.
+def load_data(task: Task) -> Dataset:
+    """Load a task's data.
 
     Raises:
-        EnvironmentFault: Memory ran out.
+        InputError: They cannot be trained on, and why.
+        EnvironmentFault: They are not to be had, or memory ran out.
     """
     try:
-        yield
+        return task.load()
     except MemoryError as error:
         free, whose = free_memory()
         raise EnvironmentFault(
-            f"{name}: its data do not fit in memory, {_mib(free)} of {whose} are free: {error}; "
-            "lower --train-size, or raise the limit"
+            f"{task.name}: its data do not fit in memory, {_mib(free)} of {whose} are free: "
+            f"{error}; lower --train-size, or raise the limit"
         ) from error
 
 

@@ -18,7 +18,7 @@ import torch
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import expanded
-from tune_adaptive.inspection import check_memory, inspect_data, within_memory
+from tune_adaptive.inspection import check_memory, inspect_data, load_data
 from tune_adaptive.ledger import Event
 from tune_adaptive.packages import version
 from tune_adaptive.packing import Packed, trials_on_a_gpu
@@ -88,7 +88,7 @@ def prepare(request: Request) -> Prepared:
         capacity = joined_capacity() if request.address else this_machine(request.num_gpus)
         shares = share_out(request, tasks, capacity)
         _check_storage_path(request, capacity)
-        datasets = {name: _load(task) for name, task in tasks.items()}
+        datasets = {name: load_data(task) for name, task in tasks.items()}
         packing: tuple[Packed, ...] = ()
         if request.gpus_per_trial == "auto":
             packing = tuple(
@@ -342,11 +342,6 @@ def absolute_storage(path: str | None) -> str | None:
     if path is None or "://" in path:
         return path
     return str(expanded(path, "--storage-path").absolute())
-
-
-def _load(task: Task) -> Dataset:
-    with within_memory(task.name):
-        return task.load()
 
 
 def _measure(

@@ -8,6 +8,7 @@ from pathlib import Path
 from tune_adaptive import ledger
 from tune_adaptive.capacity import this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.inspection import load_data
 from tune_adaptive.plan import Plan, model_notes
 from tune_adaptive.planning import Prepared, absolute_storage, versions_here
 from tune_adaptive.request import address_problems, nice_problems
@@ -82,7 +83,7 @@ def _read(
         raise InputError(f"{folder}: has no task {', '.join(sorted(strange))}")
     names = [task.name for task in plan.tasks]
     tasks = {name: own.get(name) or published_task(name, options) for name in names}
-    datasets = {name: task.load() for name, task in tasks.items()}
+    datasets = {name: load_data(task) for name, task in tasks.items()}
     problems = []
     for each in plan.tasks:
         here = {"data": datasets[each.name].sha256()}

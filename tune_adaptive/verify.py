@@ -18,6 +18,7 @@ from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.cli import run_command
 from tune_adaptive.device import claimed_device
 from tune_adaptive.errors import InputError
+from tune_adaptive.inspection import load_data
 from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT, model_notes
 from tune_adaptive.runs import Configuration, RunSpec
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, published_task
@@ -95,7 +96,7 @@ def main(
     )
     if (here := model_notes(made.notes)) != own.model:
         raise InputError(f"{path}: tuned with another model: {own.model}, here {here}")
-    data = made.load()
+    data = load_data(made)
     if data.sha256() != own.data_sha256:
         raise InputError(
             f"{path}: tuned on other data: SHA-256 {own.data_sha256}, here {data.sha256()}"
