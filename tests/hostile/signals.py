@@ -28,7 +28,7 @@ AT_A_STAGE = {
 
 REPORTS = {
     "while the report is written again": ("report {finished}", "tune_adaptive.report.write_report"),
-    "while schedules are exported": ("export {finished}", "tune_adaptive.export.write_whole"),
+    "while schedules are exported": ("export {finished}", "tune_adaptive.folder.write_whole"),
     "while the status is read": ("status {finished}", "tune_adaptive.ledger.read"),
     "while the ledger is read": ("report {finished}", "tune_adaptive.ledger.read"),
 }
