@@ -1,5 +1,6 @@
 """Signals that ask the process to end, sent to this very process."""
 
+import io
 import os
 import signal
 from pathlib import Path
@@ -159,6 +160,25 @@ def test_while_the_folder_is_made_it_is_made_whole_and_can_be_resumed(
     command = f"python -m tune_adaptive.search --resume {tmp_path / 'cut'} --nice 3 --quiet"
     assert said == f"to go on: {command}\n"
     assert Plan.read(tmp_path / "cut" / "plan.toml").name == "cut"
+
+
+def test_a_terminal_that_is_gone_changes_nothing_of_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it was closed, which sends SIGHUP."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    (tmp_path / "plan.toml").touch()
+    monkeypatch.setattr("sys.stdout", Gone())
+    monkeypatch.setattr("sys.stderr", Gone())
+    monkeypatch.setattr(search, "reopened", lambda *given: send(signal.SIGHUP))
+    monkeypatch.setattr("sys.argv", ["tune_adaptive.search", "--resume", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        run_command(search.main)
+    assert end.value.code == 4
 
 
 def test_while_the_report_is_written_the_search_is_finished(

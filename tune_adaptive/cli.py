@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -34,10 +35,10 @@ def run_command(command: Callable[..., None]) -> None:
                 command(*args, **options)
         except (InputError, EnvironmentFault, NoSuccessfulTrial) as error:
             for line in str(error).splitlines():
-                print(f"error: {printable(line)}", file=sys.stderr)
+                _say(f"error: {printable(line)}")
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
+            _say(": ".join(["interrupted", *map(str, error.args)]))
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -48,6 +49,11 @@ def run_command(command: Callable[..., None]) -> None:
             app()
         finally:
             ignore_at_exit()
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone: SIGHUP says so
+        print(line, file=sys.stderr)
 
 
 def terminal(stderr: bool = False) -> Console:

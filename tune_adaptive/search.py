@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -229,7 +230,8 @@ def _where_it_ended(context: typer.Context, folder: Path | None, console: Consol
 
     def say(purpose: str, *arguments: str) -> None:
         command = shlex.join(["python", "-m", *arguments])
-        console.print(f"{purpose}: {command}", markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # the terminal may be gone: SIGHUP says so
+            console.out(f"{purpose}: {command}", highlight=False)
 
     if folder is None or not (folder / "plan.toml").exists():
         return ["nothing was begun"]
