@@ -116,7 +116,7 @@ def test_hostile(
         variables = {name: value.format(**places) for name, value in row.environment.items()}
         code, out, err = told_elsewhere(row, arguments, variables)
     else:
-        if row.slow and row.signal:  # it trains
+        if row.signal and (row.slow or "protocol" in row.during):  # it trains, or would next
             request.getfixturevalue("cluster")
         if row.signal:
             send_during(row, monkeypatch)
