@@ -74,12 +74,12 @@ def edited(best: Path, folder: Path, pattern: str, new: str) -> Path:
     [
         (r"^gamma = .*", "gamma = 7.0", r"step.toml: gamma = 7.0: must be in \[0.05, 0.9\]"),
         (r"^gamma = .*", "gama = 0.5", "did you mean 'gamma'"),
-        (r"^lr = .*", "lr = nan", "lr = nan: must be in"),
+        (r"^lr = .*", "lr = nan", "recipe.lr = nan: must be a finite number >= 0"),
         (r"^format = 2", "format = 1", "format 1; this reads 2"),
-        (r"^lr = .*", 'lr = "abc"', "not an exported schedule: ValueError"),
+        (r"^lr = .*", 'lr = "abc"', "recipe.lr = 'abc': must be a finite number >= 0"),
         (r"^warmup_frac = .*", "", "warmup_frac is missing"),
-        (r"^value = .*", "value = 7.0", r"complexity.value = 7.0: must be in \[0, 1\]"),
-        (r"^task = .*", "", "not an exported schedule: KeyError\\('task'\\)"),
+        (r"^value = .*", "value = 7.0", r"complexity.value = 7.0: must be a number in \[0, 1\]"),
+        (r"^task = .*", "", "task: is missing"),
         (r"^task = .*", "task = [", "step.toml"),
     ],
 )

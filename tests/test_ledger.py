@@ -11,7 +11,9 @@ from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec
 
 RUN = RunSpec("r", "search", "a/b", Configuration("step", Recipe(), {"gamma": 0.1 + 0.2}), 7, 3)
-RESULT = EpochResult(1, 1.0, 9, 27, 0.5, float("inf"), 0.1, (0.1, 0.2), (0, 5), 0.3, 1.0, 0.1, 5.0)
+RESULT = EpochResult(
+    *(1, 1.0, 9, 27, 0.5, float("inf"), 0.1, (0.1, 0.2), (0, 5), 0.3, 1.0, 0.1, 5.0), diverged=True
+)
 EVENTS: list[ledger.Event] = [
     ledger.Opened(at=0.0),
     ledger.StageStarted("search", 12.0, 0, 1.0),
@@ -112,7 +114,7 @@ def test_a_disk_that_takes_no_more_leaves_the_file_as_it_was(
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"event": "opened", "at": 0, "version": 99, "more": 1}\n')
-    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 3"):
+    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 3 and 4"):
         ledger.read(path)
 
 

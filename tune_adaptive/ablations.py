@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tune_adaptive.runs import Configuration, Hearing, RunSpec, Stage, Value
+from tune_adaptive.runs import Configuration, Hearing, RunSpec, Stage, Value, file_name
 
 SETTINGS: dict[str, dict[str, Value]] = {
     "complexity_weight 0": {"complexity_weight": 0.0},
@@ -62,7 +62,7 @@ def ablate(whole: Sequence[RunSpec], stage: Stage) -> list[RunSpec]:
             found.append(
                 replace(
                     run,
-                    id=f"{stage}-{run.id.partition('-')[2]}-{name.replace(' ', '_')}",
+                    id=f"{stage}-{file_name(*run.arm)}-{run.number}-{name.replace(' ', '_')}",
                     stage=stage,
                     role=name,
                     configuration=_with(run, SETTINGS.get(name, {})),

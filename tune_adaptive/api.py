@@ -30,6 +30,7 @@ from tune_adaptive.planning import Prepared, prepare
 from tune_adaptive.progress import Progress
 from tune_adaptive.protocol import run
 from tune_adaptive.resuming import reopened
+from tune_adaptive.runs import file_name
 from tune_adaptive.trackers import Tracking, check_trackers
 from tune_adaptive.tuning.cluster import Dashboard
 
@@ -225,7 +226,7 @@ class Experiment:
         Raises:
             InputError: Nothing was selected of it.
         """
-        path = self.folder / "best" / self._task(task).replace("/", "-") / f"{schedule}.toml"
+        path = self.folder / "best" / file_name(self._task(task)) / f"{schedule}.toml"
         if not path.exists():
             known = sorted(path.stem for path in path.parent.glob("*.toml"))
             raise InputError(f"nothing was selected of {schedule!r}{did_you_mean(schedule, known)}")

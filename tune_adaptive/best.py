@@ -7,14 +7,15 @@ In a user's own loop that is two lines::
 """
 
 import inspect
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune_adaptive.codec import convert, parse_toml, read_bytes, shown
 from tune_adaptive.errors import InputError, did_you_mean
-from tune_adaptive.runs import OPTIMIZER_NAMES, RECIPE_NAMES, Configuration, Value
+from tune_adaptive.runs import RECIPE_NAMES, Configuration, OptimizerName, Recipe, Value
+from tune_adaptive.signals.complexity import Complexity
 from tune_adaptive.spaces import SpaceError, space_from_dict
 
 if TYPE_CHECKING:
@@ -120,34 +121,34 @@ def load_schedule(path: str | Path) -> BestSchedule:
         InputError: It cannot be read, or its values lie outside the space it was found in.
     """
     path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
-    try:
-        if document["format"] != FORMAT:
-            raise InputError(f"{path}: format {document['format']!r}; this reads {FORMAT}")
-        values: dict[str, Value] = document["recipe"] | document["parameters"]
-        space = space_from_dict(document["space"], str(path))
-        best = BestSchedule(
-            task=document["task"],
-            configuration=Configuration.from_values(document["schedule"], values),
-            complexity=float(document["complexity"]["value"]),
-            optimizer_name=document["optimizer"],
-            provenance=dict(document["provenance"]),
-        )
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not an exported schedule: {error!r}") from error
+    document = parse_toml(read_bytes(path), str(path))
+    if (found := document.pop("format", None)) != FORMAT:
+        raise InputError(f"{path}: format {shown(found)}; this reads {FORMAT}")
+    read = convert(document, _Document, str(path))
+    values: dict[str, Value] = document["recipe"] | document["parameters"]
+    space = space_from_dict(read.space, str(path))
     outside = space.violations(values)
     outside += [f"{name} is missing" for name in RECIPE_NAMES if name not in values]
-    if best.optimizer_name not in OPTIMIZER_NAMES:
-        outside.append(
-            f"optimizer = {best.optimizer_name!r}: must be one of {', '.join(OPTIMIZER_NAMES)}"
-        )
-    if not 0 <= best.complexity <= 1:
-        outside.append(f"complexity.value = {best.complexity!r}: must be in [0, 1]")
     if outside:
-        raise SpaceError(f"{path}: {problem}" for problem in dict.fromkeys(outside))
-    return best
+        raise SpaceError(f"{path}: {problem}" for problem in outside)
+    return BestSchedule(
+        task=read.task,
+        configuration=Configuration(read.schedule, read.recipe, read.parameters),
+        complexity=read.complexity.value,
+        optimizer_name=read.optimizer,
+        provenance=read.provenance,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What a ``best/*.toml`` holds."""
+
+    task: str
+    schedule: str
+    optimizer: OptimizerName
+    recipe: Recipe
+    parameters: Mapping[str, Value]
+    complexity: Complexity
+    provenance: Mapping[str, Any]
+    space: Mapping[str, Any]

@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 from torch import Tensor
 
+from tune_adaptive.codec import UNREADABLE, Count, convert, parse_json
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.runs import RunSpec
 
@@ -67,15 +68,23 @@ class Checkpoint:
         try:
             tensors = safetensors.torch.load(data)
             (size,) = struct.unpack_from("<Q", data)
-            header = json.loads(data[8 : 8 + size])["__metadata__"]
+            header = parse_json(data[8 : 8 + size], "header")["__metadata__"]
             told = header["checkpoint"]
             if header["sha256"] != _sha256(told, tensors):
                 raise ValueError("its checksum is another")
-            row = json.loads(told)
-            run = RunSpec.from_dict(row["run"])
-            return cls(run, row["num_epochs"], _unpack(row["state"], tensors))
-        except (SafetensorError, struct.error, KeyError, TypeError, ValueError) as error:
+            row = convert(parse_json(told, "checkpoint"), _Row, "checkpoint")
+            return cls(row.run, row.num_epochs, _unpack(row.state, tensors))
+        except (*UNREADABLE, SafetensorError, struct.error, LookupError, TypeError) as error:
             raise ValueError(f"not a whole checkpoint: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A checkpoint without its tensors."""
+
+    run: RunSpec
+    num_epochs: Count
+    state: Any
 
 
 def _sha256(told: str, tensors: Mapping[str, Tensor]) -> str:

@@ -17,6 +17,7 @@ from tune_adaptive.analysis.estimates import Analysis, ArmResult
 from tune_adaptive.best import FORMAT, load_schedule
 from tune_adaptive.cli import printable, run_command, tell_damage
 from tune_adaptive.folder import make_inside, write_whole
+from tune_adaptive.runs import file_name
 
 
 def export(analysis: Analysis) -> list[Path]:
@@ -24,7 +25,7 @@ def export(analysis: Analysis) -> list[Path]:
     paths = []
     for arm in analysis.arms:
         best = make_inside(analysis.folder, "best")
-        path = make_inside(best, arm.task.replace("/", "-")) / f"{arm.schedule}.toml"
+        path = make_inside(best, file_name(arm.task)) / f"{arm.schedule}.toml"
         write_whole(path, tomli_w.dumps(_document(analysis, arm)))
         paths.append(path)
     return paths

@@ -34,7 +34,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     try:
         draft.unlink(missing_ok=True)
         with draft.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
         draft.replace(path)
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror}") from error

@@ -6,25 +6,36 @@ when the ledger is opened again.
 """
 
 import errno
-import functools
-import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.codec import (
+    Amount,
+    Count,
+    DecodeError,
+    Finite,
+    Proportion,
+    convert,
+    parse_json,
+    read_bytes,
+    shown,
+    to_json,
+)
+from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
 from tune_adaptive.folder import refuse_links
-from tune_adaptive.runs import Configuration, EpochResult, Recipe, RunSpec, Stage, Status
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
 
-VERSION = 3
+VERSION = 4
+READ = (3, 4)
+"""Versions that are read: 4 added a run's ``number`` and ``repeats``."""
 LOCK_FILE = "lock.file"
 """Stands for the lock of an experiment on a file system that has none."""
 
@@ -33,9 +44,9 @@ LOCK_FILE = "lock.file"
 class Opened:
     """The experiment was begun or resumed; ``plan_sha256`` is of its ``plan.toml`` then."""
 
-    at: float
+    at: Finite
     plan_sha256: str = ""
-    version: int = VERSION
+    version: Count = VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +61,9 @@ class StageStarted:
     """
 
     stage: Stage
-    num_epochs: float
-    num_started: int
-    at: float
+    num_epochs: Amount
+    num_started: Count
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ class RunStarted:
     """A run was handed to a slot."""
 
     run: RunSpec
-    at: float
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class RunInterrupted:
 
     run_id: str
     message: str
-    at: float
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +92,8 @@ class RunResumed:
     """
 
     run_id: str
-    num_epochs: int
-    at: float
+    num_epochs: Count
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class RunEnded:
     run_id: str
     status: Status
     message: str
-    at: float
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ class TestOpened:
     """A final run looked at the test split, once."""
 
     run_id: str
-    at: float
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,7 @@ class Selected:
 
     task: str
     configuration: Configuration
-    val_accuracy: float
+    val_accuracy: Proportion
     trial_id: str
 
 
@@ -133,8 +144,8 @@ class ArmFailed:
 class Closed:
     """The experiment ran to its end, and had started ``num_started`` runs."""
 
-    num_started: int
-    at: float
+    num_started: Count
+    at: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +201,7 @@ class Ledger:
         Raises:
             EnvironmentFault: The disk takes no more. The file is as it was.
         """
-        row = {"event": _NAMES[type(event)], **asdict(event)}
-        line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+        line = to_json({"event": _NAMES[type(event)], **asdict(event)}).encode() + b"\n"
         size = self._file.tell()
         try:
             if self._file.write(line) < len(line):
@@ -280,9 +290,9 @@ def read(path: Path) -> list[Event]:
         InputError: There is no ledger, or it is of another version.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: not an experiment's ledger: {error.strerror}") from error
+        content = read_bytes(path)
+    except DecodeError as error:
+        raise InputError(f"{error}: not an experiment's ledger") from error
     return list(_parse(content.split(b"\n"), path))
 
 
@@ -300,66 +310,31 @@ def _parse(lines: Sequence[bytes], path: Path) -> Iterator[Event]:
                 yield Damaged(number, "torn: the writer was cut off", torn=True)
             return
         try:
-            row = json.loads(line)
-            name = row.pop("event")
-            if name == "opened" and row["version"] != VERSION:
-                raise InputError(
-                    f"{path}: line {number}: version {row['version']} of the ledger; "
-                    f"this reads {VERSION}"
-                )
-            yield _event(name, row)
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            yield Damaged(number, f"cannot be read: {error!r}")
+            row = parse_json(line, "cannot be read")
+            version = _version(row)
+            if version is None:
+                yield _event(row)
+        except DecodeError as error:
+            yield Damaged(number, "; ".join(error.problems))
+            continue
+        if version is not None:
+            raise InputError(
+                f"{path}: line {number}: version {shown(version)} of the ledger; "
+                f"this reads {' and '.join(map(str, READ))}"
+            )
 
 
-def _event(name: str, row: dict[str, Any]) -> Event:
-    if "run" in row:
-        row["run"] = RunSpec.from_dict(row["run"])
-    if "result" in row:
-        row["result"] = EpochResult.from_dict(row["result"])
-    if "configuration" in row:
-        own = row["configuration"]
-        row["configuration"] = Configuration(
-            own["schedule"], Recipe(**own["recipe"]), dict(own["parameters"])
-        )
-    event: Event = _TYPES[name](**row)
-    _check_types(event)
+def _version(row: Any) -> Any:
+    """Return the version that a row says the ledger is of, if it is none that is read here."""
+    if isinstance(row, dict) and row.get("event") == "opened" and "version" in row:
+        return None if row["version"] in READ else row["version"]
+    return None
+
+
+def _event(row: Any) -> Event:
+    name = row.pop("event", None) if isinstance(row, dict) else None
+    if not isinstance(name, str) or name not in _TYPES:
+        hint = did_you_mean(name, _TYPES) if isinstance(name, str) else ""
+        raise DecodeError([f"cannot be read: event = {shown(name)}: no such event{hint}"])
+    event: Event = convert(row, _TYPES[name], f"cannot be read: {name}")
     return event
-
-
-def _check_types(told: Any) -> None:
-    """Check every field of a row, and of what is in it, against its type."""
-    for name, allows in _checks(told.__class__).items():
-        value = getattr(told, name)
-        if not allows(value):
-            raise TypeError(f"{name} cannot be {value!r}")
-        if is_dataclass(value):
-            _check_types(value)
-
-
-@functools.cache
-def _checks(kind: type) -> dict[str, Callable[[Any], bool]]:
-    return {name: _check(hint) for name, hint in get_type_hints(kind).items()}
-
-
-def _check(hint: Any) -> Callable[[Any], bool]:
-    arguments = get_args(hint)
-    if get_origin(hint) is Literal:
-        return lambda value: isinstance(value, str) and value in arguments
-    if get_origin(hint) is tuple:
-        each = _kinds(arguments[0])
-        return lambda value: isinstance(value, tuple) and each.issuperset(map(type, value))
-    if get_origin(hint) is Mapping:
-        each = _kinds(arguments[1])
-        return lambda value: isinstance(value, dict) and each.issuperset(map(type, value.values()))
-    kinds = _kinds(hint)
-    return lambda value: type(value) in kinds
-
-
-def _kinds(hint: Any) -> frozenset[type]:
-    """Return the types that a simple hint, or a union of them, allows."""
-    if get_origin(hint) in (Union, UnionType):
-        return frozenset().union(*map(_kinds, get_args(hint)))
-    return frozenset({int, float} if hint is float else {hint})

@@ -69,10 +69,9 @@ class Monitor:
         self._places[run.id] = next(place for place in range(len(taken) + 1) if place not in taken)
         for name, labels in self._series.pop(self._places[run.id], {}).items():
             self._set(name, "", labels, None)  # of the run that was in this slot before
-        number = run.id.rpartition("-")[2]
         self._set_own(run, "epoch", "Epochs done by the run in this slot.", 0.0)
-        if number.isdigit():
-            self._set_own(run, "trial", "Number of the run in this slot.", float(number))
+        if run.number is not None:
+            self._set_own(run, "trial", "Number of the run in this slot.", float(run.number))
 
     def _epoch(self, run: RunSpec, event: ledger.EpochDone) -> None:
         epoch = float(event.result.epoch)

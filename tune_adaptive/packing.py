@@ -8,6 +8,8 @@ not gain only makes every trial slower. Nothing here imports torch.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tune_adaptive.codec import Amount, Count, Positive
+
 HEAD_ROOM = 0.2
 """Share of its peak that a trial gets on top of it, for batches longer than those measured."""
 TOLERANCE = 0.05
@@ -28,9 +30,9 @@ class Packed:
     """
 
     task: str
-    num_trials: int
-    examples_per_s: float
-    peak_bytes: int | None = None
+    num_trials: Positive
+    examples_per_s: Amount
+    peak_bytes: Count | None = None
 
 
 def pack(

@@ -2,26 +2,43 @@
 
 import hashlib
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
+from msgspec import Meta
 
 from tune_adaptive.ablations import ABLATIONS
+from tune_adaptive.codec import (
+    Amount,
+    Count,
+    DecodeError,
+    Positive,
+    PositiveAmount,
+    Proportion,
+    Whole,
+    convert,
+    parse_toml,
+    read_bytes,
+    shown,
+)
 from tune_adaptive.errors import InputError
 from tune_adaptive.packing import Packed
-from tune_adaptive.runs import Slowdown, Stage
+from tune_adaptive.runs import OptimizerName, Precision, SignalSource, Slowdown, Stage
 from tune_adaptive.signals.complexity import Complexity
-from tune_adaptive.spaces import space_from_dict
+from tune_adaptive.spaces import SpaceError, space_from_dict
 
 FORMAT = 5
 
 FIRST_SEED: dict[str, int] = {"search": 0, "select": 100_000, "final": 200_000, "verify": 300_000}
 """Where the seeds of each begin, so that no two share one. Ablations and contention repeat
 the final runs, and so their seeds."""
+
+SEEDS_PER_STAGE = 100_000
+MAX_BUDGET = 33_000
+"""Full runs an arm: each at most three trials, each trial a seed, and one to spare."""
 
 CANARY_EPOCHS = 3
 NUM_CANARIES = 3  # at the start, in the middle and at the end of the final stage
@@ -32,6 +49,13 @@ SEEDS_PER_EXPERIMENT = 1_000_000
 
 MAX_CLASS_RATIO = 3.0
 """Classes are of very unequal size where the largest has this many times the smallest's."""
+Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a whole number in [0, 2**32)")]
+Budget = Annotated[float, Meta(ge=1, le=MAX_BUDGET, description=f"a number in [1, {MAX_BUDGET}]")]
+NumSeeds = Annotated[
+    int, Meta(ge=1, le=SEEDS_PER_STAGE, description=f"a whole number in [1, {SEEDS_PER_STAGE}]")
+]
+ClipNorm = Annotated[float, Meta(gt=0, description="a number > 0")]
+Note = str | Whole | float
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What may become a file's name: experiments, schedules and each half of a task's name."""
@@ -49,10 +73,10 @@ class DataFacts:
         remarks: What was left out, converted or is missing.
     """
 
-    num_validation_in_train: int
-    num_test_in_train: int
-    class_ratio: float
-    majority_accuracy: float
+    num_validation_in_train: Count
+    num_test_in_train: Count
+    class_ratio: Amount
+    majority_accuracy: Proportion
     remarks: tuple[str, ...] = ()
 
 
@@ -85,23 +109,23 @@ class TaskPlan:
     """
 
     name: str
-    num_epochs: int
-    num_train: int
-    num_validation: int
-    num_test: int
-    batch_size: int
-    optimizer: str
+    num_epochs: Positive
+    num_train: Positive
+    num_validation: Positive
+    num_test: Positive
+    batch_size: Positive
+    optimizer: OptimizerName
     augment: str
-    clip_norm: float
-    notes: Mapping[str, str | int | float]
+    clip_norm: ClipNorm
+    notes: Mapping[str, Note]
     data_sha256: str
     complexity: Complexity
-    precision: str
-    epoch_s: float
-    loaded_epoch_s: float
-    cpus_per_trial: float
-    gpus_per_trial: float
-    slots: int
+    precision: Precision
+    epoch_s: PositiveAmount
+    loaded_epoch_s: PositiveAmount
+    cpus_per_trial: PositiveAmount
+    gpus_per_trial: Proportion
+    slots: Positive
     spaces: Mapping[str, Mapping[str, Any]]
     space_sha256: Mapping[str, str]
     facts: DataFacts | None = None
@@ -181,31 +205,31 @@ class Plan:
     name: str
     created: str
     command: str
-    seed: int
+    seed: Seed
     schedules: tuple[str, ...]
     tasks: tuple[TaskPlan, ...]
-    budget: float
-    num_witnesses: int
-    num_candidates: int
-    num_select_seeds: int
-    num_final_seeds: int
-    final_slots: int
+    budget: Budget
+    num_witnesses: Count
+    num_candidates: NumSeeds
+    num_select_seeds: NumSeeds
+    num_final_seeds: NumSeeds
+    final_slots: Positive
     ablations: bool
-    signals: str
-    num_gpus: int
-    num_cpus: int
+    signals: SignalSource
+    num_gpus: Count
+    num_cpus: Positive
     device: str
     versions: Mapping[str, str]
-    hardware: Mapping[str, str | int]
-    options: Mapping[str, str | int | float]
-    max_retries: int = 3
-    keep_every_s: float = 50.0
-    hang_after_s: float = 600.0
+    hardware: Mapping[str, str | Whole]
+    options: Mapping[str, Note]
+    max_retries: Count = 3
+    keep_every_s: PositiveAmount = 50.0
+    hang_after_s: PositiveAmount = 600.0
     slowdown: Slowdown | None = None
-    run_time_budget_s: float | None = None
-    time_budget_s: float | None = None
+    run_time_budget_s: PositiveAmount | None = None
+    time_budget_s: PositiveAmount | None = None
     packing: tuple[Packed, ...] = ()
-    num_nodes: int = 1
+    num_nodes: Positive = 1
     storage_path: str | None = None
 
     @property
@@ -287,7 +311,7 @@ class Plan:
                 {name: value for name, value in each.items() if value is not None}
                 for each in fields[several]
             ]
-        path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode())
+        path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode(errors="replace"))
         return hash_file(path)
 
     @classmethod
@@ -295,46 +319,48 @@ class Plan:
         """Read ``plan.toml``.
 
         Raises:
-            InputError: It is not there or not a plan.
+            InputError: It is not there or not a plan, with every problem.
         """
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-            if document.pop("format") != FORMAT:
-                raise InputError(f"{path}: a plan of another format; this reads {FORMAT}")
-            tasks = tuple(
-                TaskPlan(
-                    **(
-                        task
-                        | {"complexity": Complexity(**task["complexity"])}
-                        | ({"facts": DataFacts(**task["facts"])} if "facts" in task else {})
-                    )
-                )
-                for task in document["tasks"]
-            )
-            schedules = tuple(document["schedules"])
-            for name in (document["name"], *schedules, *(task.name for task in tasks)):
-                if not all(NAME.fullmatch(part) for part in name.split("/", 1)):
-                    raise InputError(f"{path}: {name!r} is no name of a task or schedule")
-            for task in tasks:
-                if missing := [name for name in schedules if name not in task.spaces]:
-                    raise InputError(f"{path}: {task.name} has no space for {', '.join(missing)}")
-                if task.complexity.num_classes < 2 or task.num_epochs < 1 or task.batch_size < 1:
-                    raise InputError(f"{path}: {task.name}: a size that cannot be")
-                for name in schedules:
-                    space_from_dict(dict(task.spaces[name]), str(path))
-            if "slowdown" in document:
-                document["slowdown"] = Slowdown(**document["slowdown"])
-            packing = tuple(Packed(**packed) for packed in document.get("packing", ()))
-            decoded = {"tasks": tasks, "schedules": schedules, "packing": packing}
-            return cls(**(document | decoded))
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: not an experiment: no plan.toml there ({error.strerror})"
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: not a plan: {error!r}") from error
+            data = read_bytes(path)
+        except DecodeError as error:
+            raise InputError(f"{path.parent}: not an experiment: {error}") from error
+        document = parse_toml(data, str(path))
+        if (found := document.pop("format", None)) != FORMAT:
+            raise InputError(f"{path}: a plan of format {shown(found)}; this reads {FORMAT}")
+        plan = convert(document, cls, str(path))
+        if problems := [f"{path}: {problem}" for problem in _contradictions(plan)]:
+            raise DecodeError(problems)
+        return plan
+
+
+def _contradictions(plan: Plan) -> Iterator[str]:
+    """Say what of a plan does not fit the rest of it, each value being right by itself."""
+    names = [task.name for task in plan.tasks]
+    for name in (plan.name, *plan.schedules):
+        if not NAME.fullmatch(name):
+            yield f"{shown(name)} is no name of an experiment or schedule"
+    for name in names:
+        if not all(NAME.fullmatch(part) for part in name.split("/", 1)):
+            yield f"{shown(name)} is no name of a task"
+    for name in dict.fromkeys((*names, *plan.schedules)):
+        if (*names, *plan.schedules).count(name) > 1:
+            yield f"{shown(name)} is given twice"
+    if not plan.tasks or not plan.schedules:
+        yield "it has no task or no schedule"
+    if plan.num_witnesses >= plan.budget:
+        yield f"num_witnesses = {plan.num_witnesses}: must be < budget = {plan.budget:g}"
+    for task in plan.tasks:
+        if task.complexity.num_classes < 2:
+            yield f"{shown(task.name)}: num_classes = {task.complexity.num_classes}: must be >= 2"
+        for schedule in plan.schedules:
+            if schedule not in task.spaces:
+                yield f"{shown(task.name)}: has no space for {shown(schedule)}"
+                continue
+            try:
+                space_from_dict(task.spaces[schedule], f"tasks.spaces.{schedule}")
+            except SpaceError as error:
+                yield from error.problems
 
 
 def model_notes(notes: Mapping[str, str | int | float]) -> str:

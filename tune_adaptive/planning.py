@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,6 +31,7 @@ from tune_adaptive.schedules import (
     Horizon,
     Listener,
     build_optimizer,
+    set_mode,
 )
 from tune_adaptive.shares import Share, most_on_a_gpu, share_out
 from tune_adaptive.signals.limits import read_limits
@@ -49,6 +50,8 @@ WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
 MAX_PILOTS = 4
+NUM_STEPS = 20
+"""Steps of the runs that try out a space."""
 MIN_HANG_S, HANG_EPOCHS = 600.0, 30
 MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of MiB
 
@@ -251,7 +254,7 @@ def _load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str,
                     schedule_defaults=builder_defaults(schedule),
                 )
                 spaces[name, schedule] = space
-                problems += _unbuildable(space, schedule, task.optimizer, request.space_dir)
+                problems += _unusable(space, schedule, task.optimizer, request.space_dir)
             except SpaceError as error:
                 problems += error.problems
     if problems:
@@ -259,27 +262,49 @@ def _load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str,
     return spaces
 
 
-def _unbuildable(
+def _unusable(
     space: SearchSpace, schedule: str, optimizer_name: str, directory: Path
-) -> list[str]:
-    """Build the schedule at each bound of its space; return what it refuses."""
-    problems = []
+) -> Iterator[str]:
+    """Build the schedule at each bound of its space and step it to its end; say what fails."""
+    seen: set[str] = set()
     for values in space.corners():
-        configuration = Configuration.from_values(schedule, values)
-        recipe = configuration.recipe
         try:
-            optimizer = build_optimizer(
-                schedule,
-                [torch.nn.Parameter(torch.zeros(1))],
-                lr=recipe.lr,
-                weight_decay=recipe.weight_decay,
-                optimizer=optimizer_name,
+            lrs = _lrs(Configuration.from_values(schedule, values), optimizer_name)
+        except Exception as error:  # a builder may be anybody's
+            told = str(error) or type(error).__name__
+        else:
+            if all(0 <= lr < math.inf for lr in lrs):
+                continue
+            told = (
+                f"it sets the learning rate to {next(lr for lr in lrs if not 0 <= lr < math.inf)}"
             )
-            horizon = Horizon(1000, warmup_steps=round(1000 * recipe.warmup_frac), timer=None)
-            Listener(SCHEDULES[schedule](optimizer, horizon, **configuration.parameters))
-        except (ValueError, ArithmeticError) as error:
-            problems.append(f"{directory / schedule}.toml: within its bounds, {error}")
-    return problems
+        if told in seen:
+            continue
+        seen.add(told)
+        shown = ", ".join(f"{name} = {value!r}" for name, value in values.items())
+        yield f"{directory / schedule}.toml: within its bounds, {told} (at {shown})"
+
+
+def _lrs(configuration: Configuration, optimizer_name: str) -> list[float]:
+    """Return the learning rates of a short run of nothing."""
+    recipe = configuration.recipe
+    optimizer = build_optimizer(
+        configuration.schedule,
+        [torch.nn.Parameter(torch.zeros(1))],
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        optimizer=optimizer_name,
+    )
+    horizon = Horizon(NUM_STEPS, round(NUM_STEPS * recipe.warmup_frac), timer=None)
+    schedule = SCHEDULES[configuration.schedule](optimizer, horizon, **configuration.parameters)
+    Listener(schedule)
+    set_mode(optimizer, training=True)
+    lrs = []
+    for _ in range(NUM_STEPS):
+        lrs.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return lrs
 
 
 def builder_defaults(schedule: str) -> dict[str, Value]:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tune_adaptive import ledger
+from tune_adaptive.analysis.rows import Rows
 from tune_adaptive.capacity import this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.inspection import load_data
-from tune_adaptive.plan import Plan, model_notes
+from tune_adaptive.plan import Plan, hash_file, model_notes
 from tune_adaptive.planning import Prepared, absolute_storage, versions_here
 from tune_adaptive.request import address_problems, nice_problems
 from tune_adaptive.signals.replay import read_signals
@@ -68,13 +69,15 @@ def _read(
     address: str | None,
 ) -> Prepared:
     plan = Plan.read(folder / "plan.toml")
-    rows = ledger.read(folder / "ledger.jsonl") if (folder / "ledger.jsonl").exists() else []
-    past = [event for event in rows if not _is_torn(event)]
+    path = folder / "ledger.jsonl"
+    events = ledger.read(path) if path.exists() else []
+    past = [event for event in events if not _is_torn(event)]
     if any(isinstance(event, ledger.Closed) for event in past):
         raise InputError(f"{folder}: it ran to its end; there is nothing to resume")
-    if damaged := [event for event in past if isinstance(event, ledger.Damaged)]:
+    rows = Rows(past, plan)
+    if rows.damage:
         raise InputError(
-            "\n".join(f"{folder / 'ledger.jsonl'}: line {e.line} {e.reason}" for e in damaged)
+            "\n".join(f"{folder / 'ledger.jsonl'}: {damage}" for damage in rows.damage)
         )
     _check_machine(plan, address)
     options = TaskOptions.read(plan.options, data_dir, model_path)
@@ -96,11 +99,23 @@ def _read(
             for name in here
             if here[name] != there[name]
         ]
+    begun_with = {event.plan_sha256 for event in past if isinstance(event, ledger.Opened)}
+    if begun_with - {hash_file(folder / "plan.toml")}:
+        problems.append(f"{folder / 'plan.toml'}: was edited after the experiment began")
+    problems += _without_recording(folder / "signals", rows)
     if problems:
         raise InputError("\n".join(problems))
     replayed = folder / "signals" / "replayed.jsonl"
     replay = read_signals(replayed) if plan.signals == "replay" else []
     return Prepared(plan, folder, tasks, datasets, replay, past, address)
+
+
+def _without_recording(folder: Path, rows: Rows) -> Iterator[str]:
+    """Name the runs whose recordings are gone: a resumed run adds to its own, others hear them."""
+    for run in rows.runs.values():
+        path = folder / f"{run.spec.id}.jsonl"
+        if run.epochs and not path.is_file():
+            yield f"{path}: is not there, and its run did {len(run.epochs)} epochs"
 
 
 TASK_FIELDS = ("batch_size", "optimizer", "augment", "clip_norm")

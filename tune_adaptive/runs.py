@@ -7,13 +7,30 @@ ledger, the analysis and the report can read it anywhere.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-Value = bool | int | float | str
+from msgspec import Meta
+
+from tune_adaptive.codec import (
+    LARGEST,
+    Amount,
+    Count,
+    Finite,
+    Positive,
+    PositiveAmount,
+    Proportion,
+    Whole,
+    convert,
+    one_of,
+)
+
+Value = bool | Whole | float | str
 """A hyperparameter's value."""
 
 Stage = Literal["search", "select", "final", "ablation", "contention"]
 Status = Literal["completed", "stopped", "diverged", "failed"]
+Precision = Annotated[str, one_of("fp32", "bf16")]
+SignalSource = Annotated[str, one_of("live", "steady", "replay")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +43,9 @@ class Recipe:
         warmup_frac: Linear warm-up as a fraction of the planned steps, in [0, 1).
     """
 
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_frac: float = 0.0
+    lr: Amount = 1e-3
+    weight_decay: Amount = 0.01
+    warmup_frac: Proportion = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,7 @@ RECIPE_NAMES = tuple(Recipe.__dataclass_fields__)
 
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 """What a task may be trained with."""
+OptimizerName = Annotated[str, one_of(*OPTIMIZER_NAMES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +87,8 @@ class Slowdown:
         start_frac: In [0, 1).
     """
 
-    factor: float
-    start_frac: float
+    factor: Annotated[float, Meta(gt=1, le=LARGEST, description="a finite number > 1")]
+    start_frac: Annotated[float, Meta(ge=0, lt=1, description="a number in [0, 1)")]
 
     def step_s(self, step: int, total_steps: int) -> float:
         """Return how long step ``step`` (from 0) takes."""
@@ -98,7 +116,7 @@ class Hearing:
     """
 
     recording: str
-    names: tuple[str, ...]
+    names: tuple[Annotated[str, one_of("lr", "loss", "seconds", "load")], ...]
     shuffled: bool = False
 
 
@@ -122,21 +140,27 @@ class RunSpec:
             ``selected``, ``canary`` (times the machine) or the name of an ablation.
         slowdown: The injected slowdown, if there is one.
         hearing: What it hears of another run, if anything.
+        number: Of a trial of the search, how many its arm had before it; of other runs, the place
+            of their seed among their stage's. None in ledgers before version 4.
+        repeats: Of a re-run for the selection: the id of the trial it repeats. None for other
+            runs, and in ledgers before version 4.
     """
 
     id: str
     stage: Stage
     task: str
     configuration: Configuration
-    seed: int
-    num_epochs: int
-    precision: str = "fp32"
-    signals: str = "live"
+    seed: Count
+    num_epochs: Positive
+    precision: Precision = "fp32"
+    signals: SignalSource = "live"
     open_test: bool = False
-    time_budget_s: float | None = None
+    time_budget_s: PositiveAmount | None = None
     role: str = "sampled"
     slowdown: Slowdown | None = None
     hearing: Hearing | None = None
+    number: Count | None = None
+    repeats: str | None = None
 
     @property
     def arm(self) -> tuple[str, str]:
@@ -150,17 +174,21 @@ class RunSpec:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "RunSpec":
         """Read what :meth:`to_dict` returned."""
-        row = dict(row)
-        own = row["configuration"]
-        row["configuration"] = Configuration(
-            own["schedule"], Recipe(**own["recipe"]), dict(own["parameters"])
-        )
-        if row.get("slowdown") is not None:
-            row["slowdown"] = Slowdown(**row["slowdown"])
-        if row.get("hearing") is not None:
-            heard = row["hearing"]
-            row["hearing"] = Hearing(**(heard | {"names": tuple(heard["names"])}))
-        return cls(**row)
+        return convert(row, cls, "a run")
+
+
+def file_name(*names: str) -> str:
+    """Join names into one that a file can have: no two lists of names have the same.
+
+    The halves of a task's name, ``dataset/model``, count as two; a ``-`` within a name is
+    doubled. No name begins with one.
+
+    Example:
+        >>> file_name("a-b/c", "step"), file_name("a/b-c", "step")
+        ('a--b-c-step', 'a-b--c-step')
+    """
+    parts = [part for name in names for part in name.split("/")]
+    return "-".join(part.replace("-", "--") for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +206,13 @@ class Signal:
         load: Use of the device, in [0, 1].
     """
 
-    step: int
+    step: Count
     lr: float | None = None
     loss: float | None = None
-    seconds: float | None = None
+    seconds: Amount | None = None
     grad_norm: float | None = None
     val_loss: float | None = None
-    load: float | None = None
+    load: Proportion | None = None
 
     def heard(self) -> dict[str, float | None]:
         """Return the arguments for ``observe``."""
@@ -229,32 +257,41 @@ class EpochResult:
         test_accuracy: Test accuracy in [0, 1]; only at the end of a final run.
     """
 
-    epoch: int
-    epoch_equivalents: float
-    num_steps: int
-    planned_steps: int
+    epoch: Positive
+    epoch_equivalents: Amount
+    num_steps: Count
+    planned_steps: Count
     train_loss: float
     val_loss: float
-    val_accuracy: float
+    val_accuracy: Proportion
     lrs: tuple[float, ...]
-    lr_steps: tuple[int, ...]
-    progress: float
-    train_s: float
-    eval_s: float
-    ended_at: float
-    cpu_percent: float | None = None
-    rss_bytes: int | None = None
-    gpu_util: float | None = None
-    gpu_mem_bytes: int | None = None
-    gpu_mem_fraction: float | None = None
-    node_cpu_percent: float | None = None
-    node_mem_fraction: float | None = None
-    num_cotenants: int | None = None
+    lr_steps: tuple[Count, ...]
+    progress: Proportion
+    train_s: Amount
+    eval_s: Amount
+    ended_at: Finite
+    cpu_percent: Amount | None = None
+    rss_bytes: Count | None = None
+    gpu_util: Proportion | None = None
+    gpu_mem_bytes: Count | None = None
+    gpu_mem_fraction: Proportion | None = None
+    node_cpu_percent: Amount | None = None
+    node_mem_fraction: Proportion | None = None
+    num_cotenants: Count | None = None
     ended: bool = False
     diverged: bool = False
     test_loss: float | None = None
-    test_accuracy: float | None = None
-    foreign_cpus: float | None = None
+    test_accuracy: Proportion | None = None
+    foreign_cpus: Amount | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train_loss", "val_loss"):
+            if not (self.diverged or abs(getattr(self, name)) <= LARGEST):
+                raise ValueError(
+                    f"{name} = {getattr(self, name)}: must be finite where the run has not diverged"
+                )
+        if len(self.lrs) != len(self.lr_steps):
+            raise ValueError(f"{len(self.lrs)} lrs at {len(self.lr_steps)} lr_steps")
 
     def curves(self, num_train: int) -> dict[str, float]:
         """Return what a tracker draws of an epoch, by name; what was not measured is left out.
@@ -282,7 +319,5 @@ class EpochResult:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "EpochResult":
-        """Read what ``dataclasses.asdict`` returned; unknown keys are an error."""
-        row = dict(row)
-        row["lrs"], row["lr_steps"] = tuple(row["lrs"]), tuple(row["lr_steps"])
-        return cls(**row)
+        """Read what ``dataclasses.asdict`` returned, after JSON or before it."""
+        return convert(row, cls, "an epoch")

@@ -30,14 +30,14 @@ arguments of its builder)::
 import hashlib
 import json
 import math
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.codec import LARGEST, DecodeError, parse_toml, read_bytes, shown
+from tune_adaptive.errors import did_you_mean
 from tune_adaptive.runs import Value
 
 if TYPE_CHECKING:
@@ -53,12 +53,8 @@ _KEYS = {
 _SHARED_KEYS = ("type", "default", "when", "reason")
 
 
-class SpaceError(InputError):
+class SpaceError(DecodeError):
     """Every problem found in the space files, one a line."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +243,15 @@ def load_space(
     if shared is not None:
         moved = (f"{directory / schedule}.toml", (own or {}).get(COMMON, {}))
         path = str(directory / f"{COMMON}.toml")
-        parameters += _parse(shared, path, names, common_defaults, problems, moved)
+        parsed = _parse(shared, path, names, common_defaults, problems, moved)
+        problems += _misfits(parsed, path, common_defaults)
+        parameters += parsed
     if own is not None:
         own = {key: value for key, value in own.items() if key != COMMON}
         path = str(directory / f"{schedule}.toml")
-        parameters += _parse(own, path, names, schedule_defaults, problems)
+        parsed = _parse(own, path, names, schedule_defaults, problems)
+        problems += _misfits(parsed, path, schedule_defaults)
+        parameters += parsed
     if problems:
         raise SpaceError(problems)
     return SearchSpace(tuple(parameters))
@@ -259,18 +259,44 @@ def load_space(
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problems.append(f"{path}: there is no such file")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        problems.append(f"{path}: not TOML: {error}")
-    return None
+        return parse_toml(read_bytes(path), str(path))
+    except DecodeError as error:
+        problems += error.problems
+        return None
+
+
+_TAKEN = {bool: "true or false", int: "whole numbers", float: "numbers", str: "strings"}
+
+
+def _misfits(
+    parameters: Sequence[Parameter], path: str, defaults: Mapping[str, Value]
+) -> Iterator[str]:
+    """Say which values a run could not use: of another type than the builder's own default."""
+    for parameter in parameters:
+        default = defaults.get(parameter.name)
+        is_categorical = parameter.type == "categorical"
+        given = {type(choice) for choice in parameter.choices}
+        if not is_categorical:
+            given = {int if parameter.type == "int" else float}
+        takes = type(default)
+        allowed = {int, float} if takes is float else {takes}
+        where = f"{path}: parameters.{parameter.name}"
+        table = parameter.choices if is_categorical else parameter.type
+        told = f"{'choices' if is_categorical else 'type'} = {shown(_plain(table))}"
+        if takes in _TAKEN and not given <= allowed:
+            yield f"{where}.{told}: the schedule takes {_TAKEN[takes]}, as its default {default!r}"
+        elif takes not in _TAKEN and len(given) > 1 and not given <= {int, float}:
+            yield f"{where}.{told}: must be of one type"
+
+
+def _plain(table: object) -> object:
+    return list(table) if isinstance(table, tuple) else table
 
 
 def space_from_dict(tables: object, source: str) -> SearchSpace:
     """Read back what ``SearchSpace.to_dict`` returned, with the same checks."""
     if not isinstance(tables, Mapping):
-        raise SpaceError([f"{source}: space = {tables!r}: must be a table"])
+        raise SpaceError([f"{source}: space = {shown(tables)}: must be a table"])
     problems: list[str] = []
     names = {
         name: table.get("default") if isinstance(table, dict) else None
@@ -391,11 +417,13 @@ def _parameter(
         if not isinstance(choices, list) or not choices:
             found.append(f".choices = {choices!r}: must be a list that is not empty")
             return None
-        if not all(isinstance(choice, bool | int | float | str) for choice in choices):
-            found.append(f".choices = {choices!r}: each must be a boolean, number or string")
+        if not all(_is_value(choice) for choice in choices):
+            found.append(
+                f".choices = {shown(choices)}: each must be a boolean, finite number or string"
+            )
             return None
-        if len(set(choices)) < len(choices) or any(choice != choice for choice in choices):
-            found.append(f".choices = {choices!r}: each must be given once and not be NaN")
+        if len(set(choices)) < len(choices):
+            found.append(f".choices = {shown(choices)}: each must be given once")
             return None
     else:
         low, high, log = table.get("low"), table.get("high"), table.get("log", False)
@@ -404,9 +432,9 @@ def _parameter(
             number = int if kind == "int" else int | float
             if not isinstance(bound, number) or isinstance(bound, bool):
                 what = "an integer" if kind == "int" else "a number"
-                found.append(f".{key} = {bound!r}: must be {what}")
-            elif not math.isfinite(bound):
-                found.append(f".{key} = {bound!r}: must be finite")
+                found.append(f".{key} = {shown(bound)}: must be {what}")
+            elif not _is_value(bound):
+                found.append(f".{key} = {shown(bound)}: must be finite")
         if not isinstance(log, bool):
             found.append(f".log = {log!r}: must be true or false")
         if len(found) > before:
@@ -431,6 +459,13 @@ def _parameter(
     if name in defaults and (wrong := parameter.violation(parameter.default)):
         found.append(f".default = {parameter.default!r}: {wrong}")
     return parameter
+
+
+def _is_value(value: object) -> bool:
+    """Whether it can be a hyperparameter's value: of a plain type, and not too large for it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, bool | str) or (isinstance(value, float) and abs(value) <= LARGEST)
 
 
 def _condition(

@@ -30,6 +30,7 @@ from tune_adaptive.runs import (
     RunSpec,
     Stage,
     Status,
+    file_name,
 )
 from tune_adaptive.spaces import space_from_dict
 from tune_adaptive.tuning.arms import Arm, Arms
@@ -78,7 +79,17 @@ class Stages:
 
         candidates = {arm: self._arms.candidates(arm, plan.num_candidates) for arm in plan.arms}
         reruns = [
-            _rerun(plan, "select", candidate.run, f"{candidate.run.id}-{index}", index, "candidate")
+            replace(
+                _rerun(
+                    plan,
+                    "select",
+                    candidate.run,
+                    f"{candidate.run.id}-{index}",
+                    index,
+                    "candidate",
+                ),
+                repeats=candidate.run.id,
+            )
             for arm in candidates.values()
             for candidate in arm
             for index in range(plan.num_select_seeds)
@@ -105,7 +116,7 @@ class Stages:
             winners.append(best)
 
         finals = [
-            _rerun(plan, "final", best, f"{_slug(best)}-{index}", index, "selected")
+            _rerun(plan, "final", best, f"{file_name(*best.arm)}-{index}", index, "selected")
             for best in winners
             for index in range(plan.num_final_seeds)
         ]
@@ -114,7 +125,7 @@ class Stages:
                 plan,
                 "final",
                 default.run,
-                f"{_slug(default.run)}-default-{index}",
+                f"{file_name(*default.run.arm)}-default-{index}",
                 index,
                 "default",
             )
@@ -145,7 +156,7 @@ class Stages:
             slowed = [
                 replace(
                     run,
-                    id=f"contention-{run.id.partition('-')[2]}",
+                    id=f"contention-{file_name(*run.arm)}-{run.number}",
                     stage="contention",
                     slowdown=plan.slowdown,
                 )
@@ -290,6 +301,7 @@ def _rerun(plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, role: 
         seed=plan.stage_seed(stage, index),
         open_test=stage == "final",
         role=role,
+        number=index,
     )
 
 
@@ -298,7 +310,7 @@ def _canary(plan: Plan, task: TaskPlan, index: int) -> RunSpec:
     space = space_from_dict(task.spaces[plan.schedules[0]], "plan.toml")
     values = {n: v for n, v in space.defaults().items() if n in RECIPE_NAMES}
     return RunSpec(
-        id=f"final-{task.name.replace('/', '-')}-canary-{index}",
+        id=f"final-{file_name(task.name)}-canary-{index}",
         stage="final",
         task=task.name,
         configuration=Configuration.from_values("constant", values),
@@ -307,8 +319,5 @@ def _canary(plan: Plan, task: TaskPlan, index: int) -> RunSpec:
         precision=task.precision,
         signals=plan.signals,
         role="canary",
+        number=index,
     )
-
-
-def _slug(run: RunSpec) -> str:
-    return f"{run.task.replace('/', '-')}-{run.configuration.schedule}"

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tune_adaptive import ledger
 from tune_adaptive.cli import printable, run_command, tell_damage, terminal
+from tune_adaptive.codec import without_nan
 from tune_adaptive.errors import last_line
 from tune_adaptive.plan import Plan
 from tune_adaptive.progress import Tally, arms_table, duration, summary
@@ -176,7 +177,7 @@ def main(
     told, now = status(folder), time.time()
     tell_damage(folder, told.damage)
     if as_json:
-        typer.echo(json.dumps(document(told, now), allow_nan=False))
+        typer.echo(json.dumps(without_nan(document(told, now)), allow_nan=False))
     else:
         show(told, terminal(), now)
 

@@ -6,21 +6,22 @@ Exit codes: 0 the new mean lies in the published interval; 1 it does not; 2 bad 
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
 from tune_adaptive.best import BestSchedule, load_schedule
 from tune_adaptive.cli import run_command
+from tune_adaptive.codec import DecodeError, Finite, Positive, PositiveAmount, Proportion, convert
 from tune_adaptive.device import claimed_device
 from tune_adaptive.errors import InputError
 from tune_adaptive.inspection import load_data
-from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT, model_notes
-from tune_adaptive.runs import Configuration, RunSpec
+from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT, ClipNorm, Note, Seed, model_notes
+from tune_adaptive.runs import Configuration, Precision, RunSpec, SignalSource
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, published_task
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.feed import Split
@@ -85,7 +86,7 @@ def main(
         raise InputError(f"--seeds must be >= 1, got {seeds}")
     best = load_schedule(path)
     own = _published(best, path)
-    judge_rerun(own.test_accuracy, [own.test_accuracy.mean])  # what cannot be judged, at once
+    judge_rerun(own.mean, [own.mean.mean])  # what cannot be judged, at once
     options = TaskOptions.read(own.options, data_dir, model_path)
     made = replace(
         make_task(task, options) if task else published_task(best.task, options),
@@ -94,15 +95,16 @@ def main(
         augment=own.augment,
         clip_norm=own.clip_norm,
     )
-    if (here := model_notes(made.notes)) != own.model:
-        raise InputError(f"{path}: tuned with another model: {own.model}, here {here}")
+    here, there = model_notes(made.notes), model_notes(own.notes)
+    if here != there:
+        raise InputError(f"{path}: tuned with another model: {there}, here {here}")
     data = load_data(made)
     if data.sha256() != own.data_sha256:
         raise InputError(
             f"{path}: tuned on other data: SHA-256 {own.data_sha256}, here {data.sha256()}"
         )
     accuracies = _run_again(best.configuration, own, made, data, seeds, typer.echo)
-    judged = judge_rerun(own.test_accuracy, accuracies)
+    judged = judge_rerun(own.mean, accuracies)
     for what, mean in (("published", judged.published), ("found", judged.found)):
         typer.echo(f"{what}: {_told(mean)}")
     low, high = judged.prediction
@@ -117,66 +119,56 @@ def main(
 
 
 @dataclass(frozen=True, slots=True)
+class _Interval:
+    """A published accuracy; its interval may reach beyond [0, 1]."""
+
+    mean: Proportion
+    n: Positive
+    low: Finite | None = None
+    high: Finite | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Published:
     """What the experiment trained with, and what it reached."""
 
-    test_accuracy: Mean
-    seed: int
-    num_epochs: int
-    batch_size: int
+    test_accuracy: _Interval
+    seed: Seed
+    num_epochs: Positive
+    batch_size: Positive
     augment: Augment
-    clip_norm: float
-    precision: str
-    cpus_per_trial: float
-    gpus_per_trial: float
-    signals: str
-    run_time_budget_s: float | None
+    clip_norm: ClipNorm
+    precision: Precision
+    signals: SignalSource
     data_sha256: str
-    model: str
-    options: dict[str, str | int | float]
+    notes: Mapping[str, Note]
+    options: Mapping[str, Note]
+    run_time_budget_s: PositiveAmount | None = None
+    # Files of before have neither: a CPU then, and a GPU where there is one.
+    cpus_per_trial: PositiveAmount = 1.0
+    gpus_per_trial: Proportion = 1.0
+
+    @property
+    def mean(self) -> Mean:
+        """The published accuracy with its interval."""
+        told = self.test_accuracy
+        return Mean(told.mean, told.low, told.high, told.n)
 
 
 def _published(best: BestSchedule, path: Path) -> _Published:
-    own = best.provenance
+    names = {field.name for field in fields(_Published)}
+    own = {name: value for name, value in best.provenance.items() if name in names}
     try:
-        told = own["test_accuracy"]
-        low, high = told.get("low"), told.get("high")
-        budget = own.get("run_time_budget_s")
-        found = _Published(
-            test_accuracy=Mean(
-                float(told["mean"]),
-                None if low is None else float(low),
-                None if high is None else float(high),
-                int(told["n"]),
-            ),
-            seed=int(own["seed"]),
-            num_epochs=int(own["num_epochs"]),
-            batch_size=int(own["batch_size"]),
-            augment=own["augment"],
-            clip_norm=float(own["clip_norm"]),
-            precision=own["precision"],
-            # Files of before have neither: a CPU then, and a GPU where there is one.
-            cpus_per_trial=float(own.get("cpus_per_trial", 1)),
-            gpus_per_trial=float(own.get("gpus_per_trial", 1)),
-            signals="live" if own["signals"] == "replay" else own["signals"],
-            run_time_budget_s=None if budget is None else float(budget),
-            data_sha256=str(own["data_sha256"]),
-            model=model_notes(own["notes"]),
-            options=dict(own["options"]),
+        published = convert(own, _Published, f"{path}: provenance")
+    except DecodeError as error:
+        raise InputError(f"{path}: no result that can be verified:\n{error}") from error
+    told = published.test_accuracy
+    if told.low is not None and told.high is not None and not told.low <= told.mean <= told.high:
+        raise InputError(
+            f"{path}: no result that can be verified: its mean {told.mean} lies outside its "
+            f"interval [{told.low}, {told.high}]"
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: no result that can be verified: {error!r}") from error
-    if (
-        min(found.num_epochs, found.batch_size, found.test_accuracy.n) < 1
-        or found.precision not in ("fp32", "bf16")
-        or found.signals not in ("live", "steady")
-        or found.augment not in get_args(Augment)
-        or not found.clip_norm > 0
-        or not 0 < found.cpus_per_trial < math.inf
-        or not 0 <= found.gpus_per_trial <= 1
-    ):
-        raise InputError(f"{path}: no result that can be verified: {found}")
-    return found
+    return replace(published, signals="live") if published.signals == "replay" else published
 
 
 def _run_again(

@@ -59,6 +59,7 @@ class Maker:
         self.at = 0.0
         self.facts: DataFacts | None = DataFacts(0, 0, 1.0, 0.1)
         self.num_told = 0  # runs that the last row tells of; 0 is as many as there are
+        self.num_before: dict[Stage, int] = {}  # and that the row of a stage does, likewise
 
     def run(
         self,
@@ -69,6 +70,8 @@ class Maker:
         status: Status | None = "completed",
         role: str | None = None,
         num_epochs: int = 3,
+        number: int | None = None,
+        repeats: str | None = None,
     ) -> None:
         stage: Stage = id_.split("-")[0]  # type: ignore[assignment]
         opens = stage in ("final", "ablation", "contention") and role != "canary"
@@ -82,6 +85,8 @@ class Maker:
             num_epochs,
             open_test=opens,
             role=role or roles[stage],
+            number=number,
+            repeats=repeats,
         )
         self.events.append(ledger.RunStarted(spec, self.at))
         self.events += [ledger.EpochDone(id_, each) for each in epochs]
@@ -96,7 +101,7 @@ class Maker:
         for number, value in enumerate(values):
             role = "witness" if number else "default"
             id_ = f"search-{schedule}-{number:04d}"
-            self.run(id_, schedule, three(value), seed=number, role=role)
+            self.run(id_, schedule, three(value), seed=number, role=role, number=number)
 
     def reselect(self, schedule: str, values: Sequence[float], num: int = 2) -> None:
         """The defaults and the best ``num`` of a search are re-run, twice each."""
@@ -104,7 +109,8 @@ class Maker:
         for number, value in {*trials[:num], (0, values[0])}:
             for seed in range(2):
                 id_ = f"select-search-{schedule}-{number:04d}-{seed}"
-                self.run(id_, schedule, three(value), 100_000 + seed)
+                trial_id = f"search-{schedule}-{number:04d}"
+                self.run(id_, schedule, three(value), 100_000 + seed, repeats=trial_id)
         configuration = replace(MIDDLE, schedule=schedule)
         number, value = trials[0]
         self.events.append(
@@ -113,7 +119,7 @@ class Maker:
 
     def select(self, schedule: str, val: float) -> None:
         """Selected, whatever was searched."""
-        self.run(f"select-best-{schedule}-0", schedule, [epoch(3, val)], seed=100_000)
+        self.run(f"select-best-{schedule}-0", schedule, three(val), seed=100_000)
         configuration = replace(MIDDLE, schedule=schedule)
         self.events.append(ledger.Selected(TASK, configuration, val, f"best-{schedule}"))
 
@@ -137,14 +143,43 @@ class Maker:
         fields = {"schedules": tuple(self.schedules), "tasks": (task,), **self.plan_fields}
         return replace(plan(), **fields)  # type: ignore[arg-type]
 
+    def rows(self) -> list[ledger.Event]:
+        """The events, those of each stage behind the row that begins it."""
+        stages = self.plan().stages
+        stage_of = {e.run.id: e.run.stage for e in self.events if isinstance(e, ledger.RunStarted)}
+        by_stage: dict[Stage, list[ledger.Event]] = {stage: [] for stage in stages}
+        stage: Stage = "search"
+        for event in self.events:
+            if isinstance(event, ledger.RunStarted):
+                stage = event.run.stage
+            elif isinstance(event, ledger.Selected | ledger.ArmFailed):
+                stage = "select"
+            else:
+                stage = stage_of.get(getattr(event, "run_id", ""), stage)
+            by_stage.setdefault(stage, []).append(event)
+        found: list[ledger.Event] = []
+        for stage, events in by_stage.items():
+            num_started = sum(isinstance(event, ledger.RunStarted) for event in found)
+            if stage == "select":  # a selection follows the re-runs
+                events.sort(key=lambda e: isinstance(e, ledger.Selected | ledger.ArmFailed))
+            if stage in stages:
+                told = self.num_before.get(stage, num_started)
+                found.append(ledger.StageStarted(stage, 1.0, told, 0.0))
+            found += events
+        return found
+
     def write(self) -> Path:
         sha256 = self.plan().write(self.folder / "plan.toml")
-        with ledger.Ledger(self.folder / "ledger.jsonl") as open_ledger:
-            num_started = sum(isinstance(event, ledger.RunStarted) for event in self.events)
-            closed = ledger.Closed(self.num_told or num_started, self.at)
-            for event in (ledger.Opened(0.0, sha256), *self.events, closed):
-                open_ledger.append(event)
+        rows = self.rows()
+        num_started = sum(isinstance(event, ledger.RunStarted) for event in rows)
+        closed = ledger.Closed(self.num_told or num_started, self.at)
+        self.write_rows([ledger.Opened(0.0, sha256), *rows, closed])
         return self.folder
+
+    def write_rows(self, rows: Sequence[ledger.Event]) -> None:
+        with ledger.Ledger(self.folder / "ledger.jsonl") as open_ledger:
+            for event in rows:
+                open_ledger.append(event)
 
     def analysis(self) -> Analysis:
         return Analysis(self.write())

@@ -74,7 +74,7 @@ def test_ten_percent_more_epochs_for_one_arm(tmp_path: Path) -> None:
         "search-adaptive",
         lambda e: replace(e, epoch_equivalents=1.1 * e.epoch_equivalents),
     )
-    assert rules(maker.analysis()) == ["Every arm spent the same"]
+    assert "Every arm spent the same" in rules(maker.analysis())
 
 
 def test_a_difference_of_spends_within_one_first_rung_is_allowed(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_test_split_opened_in_the_search(tmp_path: Path, how: str) -> None:
             "search-adaptive-0003",
             lambda e: replace(e, test_accuracy=0.9) if e.ended else e,
         )
-    assert rules(maker.analysis()) == [OPENED]
+    assert OPENED in rules(maker.analysis())
 
 
 def test_the_test_split_opened_twice(tmp_path: Path) -> None:
@@ -143,10 +143,9 @@ def test_the_last_trials_dropped(tmp_path: Path) -> None:
 def test_a_run_dropped_before_a_later_stage(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     num_started = sum(isinstance(event, ledger.RunStarted) for event in maker.events)
-    maker.events.append(ledger.StageStarted("ablation", 1.0, num_started + 1, 9.0))
-    maker.num_told = num_started + 1
+    maker.num_before["final"] = num_started
     [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
-    assert "before stage ablation" in found.finding
+    assert "before stage final" in found.finding
 
 
 @pytest.mark.parametrize("left", ["slowed", "one slowed", "ablation"])
@@ -271,11 +270,26 @@ def test_ties_are_broken_as_selection_breaks_them(tmp_path: Path) -> None:
     assert SELECTION not in rules(maker.analysis())
 
 
-def test_a_trial_of_a_strange_name_is_a_finding(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "finding"), [(4, "trials [4] are there twice"), (6, "no record of trials [5]")]
+)
+def test_a_trial_of_a_strange_number_is_a_finding(
+    tmp_path: Path, number: int, finding: str
+) -> None:
     maker = honest(tmp_path)
-    maker.run("search-foo", "step", three(0.1))
+    maker.run("search-foo", "step", three(0.1), number=number)
     [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
-    assert "no trial is called foo" in found.finding
+    assert finding in found.finding
+
+
+def test_a_ledger_of_version_3_names_neither_trials_nor_what_is_repeated(tmp_path: Path) -> None:
+    """Its trials have the seeds of the search in their order; a re-run is called as its trial."""
+    maker = honest(tmp_path)
+    change_runs(maker, "", lambda spec: replace(spec, number=None, repeats=None))
+    assert failed(maker.analysis()) == []
+    drop(maker, "search-step-0002")
+    [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
+    assert "no record of trials [2]" in found.finding
 
 
 def test_what_interruptions_threw_away_adds_up(tmp_path: Path) -> None:
@@ -413,8 +427,8 @@ def test_an_edited_plan_is_reported_on_whatever_was_edited(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("schedules = [\n", 'schedules = [\n    "cosine",\n', "has no space for cosine"),
-        ("num_classes = 2", "num_classes = 0", "a size that cannot be"),
+        ("schedules = [\n", 'schedules = [\n    "cosine",\n', "has no space for 'cosine'"),
+        ("num_classes = 2", "num_classes = 0", "num_classes = 0: must be a whole number >= 1"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -10,6 +10,7 @@ from tune_adaptive.ablations import ablation_names
 from tune_adaptive.analysis import fairness
 from tune_adaptive.analysis.check import Check, make_check
 from tune_adaptive.analysis.history import History, Run
+from tune_adaptive.plan import SEEDS_PER_STAGE
 from tune_adaptive.runs import Stage
 
 MAX_DRIFT = 0.03
@@ -90,13 +91,9 @@ def _accounts(history: History) -> Check:
             )
             num_started = event.num_started
     for task, schedule in plan.arms:
-        ids = [run.spec.id.rpartition("-")[2] for run in history.of("search", task, schedule)]
         found += [
-            f"{task} {schedule}: no trial is called {id_}" for id_ in ids if not id_.isdigit()
+            f"{task} {schedule}: {problem}" for problem in _trial_numbers(history, task, schedule)
         ]
-        numbers = [int(id_) for id_ in ids if id_.isdigit()]
-        if missing := sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers)):
-            found.append(f"{task} {schedule}: no record of trials {missing}")
         if (task, schedule) in history.selected:
             found += [
                 f"{task} {schedule}: {number} accuracies of its {what} runs, {planned} planned"
@@ -109,6 +106,22 @@ def _accounts(history: History) -> Check:
         void = sum(run.void_epochs for run in resumed)
         told += f"; {len(resumed)} went on after an interruption, {void:g} epochs thrown away"
     return make_check("Every launched run is accounted for", found, told)
+
+
+def _trial_numbers(history: History, task: str, schedule: str) -> Iterator[str]:
+    """Check that an arm's trials are numbered from 0, each number once.
+
+    Ledgers before version 4 do not number them; trial i has the i-th seed of the search.
+    """
+    first = history.plan.stage_seed("search", 0)
+    runs = [run.spec for run in history.of("search", task, schedule)]
+    numbers = [spec.seed - first if spec.number is None else spec.number for spec in runs]
+    in_range = {number for number in numbers if 0 <= number < SEEDS_PER_STAGE}
+    if missing := sorted(set(range(max(in_range, default=-1) + 1)) - in_range):
+        yield f"no record of trials {missing}"
+    counts = Counter(spec.number for spec in runs if spec.number is not None)
+    if twice := sorted(number for number, count in counts.items() if count > 1):
+        yield f"trials {twice} are there twice"
 
 
 def _compared(history: History, task: str, schedule: str) -> Iterator[tuple[str, list[Run], int]]:

@@ -166,10 +166,19 @@ def _means(history: History, task: str, schedule: str) -> dict[str, float]:
 
 
 def _reruns(history: History, task: str, schedule: str) -> dict[str, list[Run]]:
-    """Return an arm's selection runs by the trial they repeat."""
+    """Return an arm's selection runs by the trial they repeat.
+
+    Ledgers before version 4 do not name it; there a re-run is called as its trial and its seed.
+    """
+    trials = [run.spec.id for run in history.of("search", task, schedule)]
+    called = {
+        f"select-{trial_id}-{index}": trial_id
+        for trial_id in trials
+        for index in range(history.plan.num_select_seeds)
+    }
     found: dict[str, list[Run]] = {}
     for run in history.of("select", task, schedule):
-        trial_id = run.spec.id.removeprefix("select-").rpartition("-")[0]
+        trial_id = run.spec.repeats or called.get(run.spec.id, run.spec.id)
         found.setdefault(trial_id, []).append(run)
     return found
 

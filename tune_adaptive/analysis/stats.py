@@ -40,7 +40,8 @@ class Comparison:
         baseline: The other schedule.
         difference: Mean with its 95% paired t interval, in accuracy.
         pairs: The differences, one a seed.
-        p: Exact two-sided sign-flip test; None where n < 2.
+        p: Exact two-sided sign-flip test; None where n < 2, or where no run of either differs
+            from another of the same schedule.
         p_holm: ``p`` adjusted by Holm over the task's baselines.
         of_record: Whether it is the strongest baseline by validation.
         superiority: P(A > B) of two runs with seeds of their own, ties counting half.
@@ -61,7 +62,7 @@ class Verdict:
 
     Attributes:
         task: ``dataset/model``.
-        word: One of four; None where there is nothing to compare.
+        word: One of four; None where there is nothing to compare, or where no run varied.
         sentence: The answer in one line.
         margin: Equivalence margin, in accuracy.
         minimum_detectable: True difference that this n finds with 80% power at Holm's first
@@ -82,10 +83,22 @@ def judge(task: str, record: Comparison, num_baselines: int, margin: float) -> V
     else ``equivalent`` where two one-sided t tests at 5% place the difference within
     ``margin``; else ``inconclusive``. An n at which the test cannot reach Holm's first
     threshold whatever the data, 2 / 2**n > 0.05 / m, decides nothing.
+
+    Where no run of either schedule differs from another of the same schedule, there is no
+    verdict. The tests take the seeds for independent draws; runs that do not depend on their
+    seed are one draw, however often it is repeated, and the spread of others is unknown.
     """
     difference = record.difference
     n, mean = difference.n, difference.mean
     told = f"{task}: {STUDIED} minus {record.baseline} {_points(difference)}"
+    if n > 1 and record.p is None:
+        same = "every run" if mean == 0 else "every run of a schedule"
+        sentence = (
+            f"{told}: no verdict: {same} scored the same, so that seeds make no difference and "
+            "there is no spread to judge by. Does the accuracy fit this task (does the model "
+            "predict more than one class)?"
+        )
+        return Verdict(task, None, sentence)
     if not can_decide(n, num_baselines):
         sentence = f"{told}: inconclusive (pipeline works, too few seeds for a verdict)."
         return Verdict(task, "inconclusive", sentence, margin)
@@ -141,7 +154,12 @@ def compare(
         seeds = sorted(ours.keys() & theirs.keys())
         if seeds:
             found.append((name, seeds, tuple(ours[seed] - theirs[seed] for seed in seeds)))
-    p_values = [sign_flip_p(pairs) for _, _, pairs in found]
+    p_values = [
+        sign_flip_p(pairs)
+        if any(len({own[seed] for seed in seeds}) > 1 for own in (ours, baselines[name]))
+        else None
+        for name, seeds, pairs in found
+    ]
     measured = [p for p in p_values if p is not None]
     from statsmodels.stats.multitest import multipletests  # slow, and not for those who plan
 

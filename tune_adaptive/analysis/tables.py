@@ -21,14 +21,14 @@ def tables(history: History) -> dict[str, pd.DataFrame]:
         for run in history.runs
         for epoch in run.epochs
     ]
-    runs = pd.DataFrame(rows)
+    runs = _of_one_type(pd.DataFrame(rows))
     is_trial = pd.Series([row["stage"] == "search" for row in rows], dtype=bool)
     return {"trials": runs[is_trial], "epochs": pd.DataFrame(epochs), "runs": runs[~is_trial]}
 
 
 def _run_row(run: Run) -> dict[str, Any]:
     last = run.last
-    return {
+    row = {
         "run_id": run.spec.id,
         "stage": run.spec.stage,
         "role": run.spec.role,
@@ -46,5 +46,18 @@ def _run_row(run: Run) -> dict[str, Any]:
         "val_accuracy": last.val_accuracy if last else None,
         "test_loss": last.test_loss if last else None,
         "test_accuracy": last.test_accuracy if last else None,
-        **run.spec.configuration.values(),
     }
+    values = run.spec.configuration.values()
+    return row | {f"parameters.{n}" if n in row else n: value for n, value in values.items()}
+
+
+def _of_one_type(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` with its columns of mixed types as text: a Parquet column has one type.
+
+    Two schedules may each have a parameter of the same name, one a number, one a string.
+    """
+    for name in [name for name, kind in frame.dtypes.items() if kind.name == "object"]:
+        kinds = {type(value) for value in frame[name].dropna()}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            frame[name] = frame[name].map(str, na_action="ignore")
+    return frame

@@ -18,7 +18,7 @@ from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import STUDIED, Mean
-from tune_adaptive.runs import RECIPE_NAMES, EpochResult
+from tune_adaptive.runs import RECIPE_NAMES, EpochResult, file_name
 from tune_adaptive.spaces import Parameter, space_from_dict
 
 # Okabe and Ito's colours, told apart by readers who cannot tell red from green.
@@ -357,7 +357,11 @@ def _place(parameter: Parameter, run: Run) -> float:
     if value is None:
         return math.nan
     if parameter.type == "categorical":
+        if value not in parameter.choices:
+            return math.nan
         return parameter.choices.index(value) / max(1, len(parameter.choices) - 1)
+    if isinstance(value, str):
+        return math.nan
     place = parameter.quantile(float(value))
     return 0.5 if place is None else place
 
@@ -425,6 +429,7 @@ def _canvas(rows: int = 1, columns: int = 1, height: float = 3.6) -> Iterator[tu
     # The defaults first: a matplotlibrc where one happens to stand is not ours, and could ask
     # for LaTeX.
     own = {"svg.hashsalt": "tune_adaptive", "font.size": 9, "svg.fonttype": "none"}
+    own["text.parse_math"] = False  # a name with dollars in it is a name
     with matplotlib.style.context(["default", own]):
         canvas = Canvas(figsize=(7.0, height), layout="constrained")  # no pyplot: a notebook's
         yield canvas, canvas.subplots(rows, columns, squeeze=rows * columns == 1)  # is not ours
@@ -445,7 +450,7 @@ def _finish(
     canvas.savefig(svg, format="svg", metadata={"Date": None})
     drawing = svg.getvalue()
     return Figure(
-        name=f"{task.replace('/', '-')}-{kind}".strip("-"),
+        name=f"{file_name(task)}-{kind}" if task else kind,
         task=task,
         section=section,
         title=title,

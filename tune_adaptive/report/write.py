@@ -14,6 +14,7 @@ from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean
 from tune_adaptive.analysis.tables import tables
 from tune_adaptive.analysis.targets import RATIOS
+from tune_adaptive.codec import without_nan
 from tune_adaptive.errors import last_line
 from tune_adaptive.folder import make_inside, write_whole
 from tune_adaptive.report.figures import Figure, draw_figures
@@ -35,7 +36,7 @@ def write_report(analysis: Analysis) -> list[Path]:
     for figure in figures:
         write_whole(drawings / f"{figure.name}.svg", figure.svg)
     verdict = folder / "verdict.json"
-    document = json.dumps(verdict_document(analysis), indent=2, allow_nan=False)
+    document = json.dumps(without_nan(verdict_document(analysis)), indent=2, allow_nan=False)
     write_whole(verdict, f"{document}\n")
     paths = []
     for name in ("report.html", "report.md"):

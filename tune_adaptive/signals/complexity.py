@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tune_adaptive.codec import Amount, Positive, Proportion
+
 REFERENCE_CLASSES = 1000
 REFERENCE_FEATURES = 150528  # ImageNet-1k at 224 x 224 x 3, so that its C is 1
 
@@ -23,11 +25,11 @@ class Complexity:
         label_entropy: Entropy of the labels [nats].
     """
 
-    value: float
-    num_classes: int
-    num_features: float
-    num_examples: int
-    label_entropy: float
+    value: Proportion
+    num_classes: Positive
+    num_features: Amount
+    num_examples: Positive
+    label_entropy: Amount
 
 
 def measure_complexity(labels: npt.NDArray[Any], num_features: float) -> Complexity:

@@ -1,13 +1,14 @@
 """The recordings of an experiment: what the schedule of each of its runs heard, a file a run."""
 
-import json
 import random
+from itertools import takewhile
 from pathlib import Path
 
-from tune_adaptive.errors import EnvironmentFault
+from tune_adaptive.codec import read_bytes
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import write_whole
 from tune_adaptive.runs import RunSpec
-from tune_adaptive.signals.replay import dump_signals, read_signals
+from tune_adaptive.signals.replay import dump_signals, parse_signals, read_signals
 
 
 class Recordings:
@@ -34,17 +35,21 @@ class Recordings:
             raise EnvironmentFault(f"{path}: cannot be written: {error.strerror}") from error
 
     def cut(self, run_id: str, num_steps: int) -> None:
-        """Leave what a run heard in its first ``num_steps`` steps and right after them."""
+        """Leave what a run heard in its first ``num_steps`` steps and right after them.
+
+        Raises:
+            InputError: It holds fewer, or what is none of a run's rows.
+        """
         path = self._path(run_id)
-        if not path.exists():
+        if not num_steps and not path.exists():
             return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            row = json.loads(line) if line.endswith("\n") else None
-            if row is None or row["step"] >= num_steps + ("lr" not in row):
-                break
-            kept.append(line)
-        write_whole(path, "".join(kept))
+        text = read_bytes(path).decode(errors="replace")
+        whole = text[: text.rfind("\n") + 1]  # the writer may have been cut off
+        signals = parse_signals(whole, str(path))
+        kept = list(takewhile(lambda s: s.step < num_steps + (s.lr is None), signals))
+        if (found := sum(signal.lr is not None for signal in kept)) != num_steps:
+            raise InputError(f"{path}: holds {found} of the first {num_steps} steps of its run")
+        write_whole(path, dump_signals(kept))
 
     def heard_by(self, run: RunSpec) -> str:
         """Return what ``run`` hears of another run's recording, as JSON lines."""

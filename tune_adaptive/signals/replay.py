@@ -1,10 +1,10 @@
 """What schedules heard, as files: one JSON row a signal, in the order it was heard."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from tune_adaptive.codec import UNREADABLE, convert, parse_json, read_bytes, to_json
 from tune_adaptive.errors import InputError
 from tune_adaptive.runs import Signal
 
@@ -20,36 +20,45 @@ def dump_signals(signals: Iterable[Signal]) -> str:
         {name: value for name, value in asdict(signal).items() if value is not None}
         for signal in signals
     )
-    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+    return "".join(to_json(row) + "\n" for row in rows)
 
 
 def read_signals(path: Path) -> list[Signal]:
-    """Read what :func:`dump_signals` made, every number as it was to the last bit.
+    """Read what :func:`dump_signals` made of a run, every number as it was to the last bit.
 
     Raises:
-        InputError: It cannot be read, or holds no step; the message names the line.
+        InputError: It cannot be read, holds no step, or its steps are not one after the other
+            from the first; the message names the line.
     """
     try:
-        signals = parse_signals(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UNREADABLE as error:
         raise InputError(f"{path}: no recording of signals: {error}") from error
-    if not any(signal.lr is not None for signal in signals):
+    signals = parse_signals(text, str(path))
+    num_steps = 0
+    for number, signal in enumerate(signals, start=1):
+        if signal.lr is None:
+            continue
+        if signal.step != num_steps:
+            raise InputError(
+                f"{path}: line {number}: step {signal.step} where step {num_steps} must be: "
+                "rows are missing, doubled or out of order"
+            )
+        num_steps += 1
+    if not num_steps:
         raise InputError(f"{path}: no recording of signals: it tells of no step")
     return signals
 
 
 def parse_signals(text: str, source: str) -> list[Signal]:
-    """Read the rows of :func:`dump_signals`; ``source`` names them in an error."""
-    signals = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            signal = Signal(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{source}: line {number} is no signal: {error}") from error
-        for name, value in asdict(signal).items():
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float)
-            ):
-                raise InputError(f"{source}: line {number}: {name} must be a number, got {value!r}")
-        signals.append(signal)
-    return signals
+    """Read the rows of :func:`dump_signals`; ``source`` names them in an error.
+
+    Raises:
+        InputError: A row is none; the message names its line.
+    """
+    return [
+        convert(parse_json(line, where), Signal, where)
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+        for where in [f"{source}: line {number}"]
+    ]

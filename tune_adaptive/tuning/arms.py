@@ -22,7 +22,7 @@ from scipy.stats.qmc import Halton
 from sqlalchemy.exc import SQLAlchemyError
 
 from tune_adaptive.errors import EnvironmentFault
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status
+from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status, file_name
 from tune_adaptive.spaces import SearchSpace
 from tune_adaptive.tuning.asha import Asha, first_rung
 from tune_adaptive.tuning.storage import BoundedStorage
@@ -145,7 +145,8 @@ class Arm:
         role = "default" if trial.number == 0 else "witness"
         run = replace(
             self.template,
-            id=f"search-{self.template.task.replace('/', '-')}-{schedule}-{trial.number:04d}",
+            id=f"search-{file_name(*self.template.arm)}-{trial.number:04d}",
+            number=trial.number,
             configuration=Configuration.from_values(schedule, self.space.suggest(trial)),
             seed=self.seeds[trial.number % len(self.seeds)],
             role=role if trial.number <= self.num_witnesses else "sampled",
