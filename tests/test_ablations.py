@@ -33,6 +33,7 @@ def finals(schedule: str = "adaptive", num: int = 2) -> list[RunSpec]:
             id=f"final-{n}",
             stage="final",
             seed=n,
+            number=n,
             num_epochs=10,
             configuration=configuration,
         )

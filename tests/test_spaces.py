@@ -126,7 +126,7 @@ def test_violations_are_all_named(tmp_path: Path) -> None:
         ),
         (('"int"', '"intt"'), "must be one of float, int, categorical; did you mean 'int'?"),
         (("[true, false]", "[]"), "on.choices = []: must be a list that is not empty"),
-        (("[true, false]", "[[1]]"), "each must be a boolean, number or string"),
+        (("[true, false]", "[[1]]"), "each must be a boolean, finite number or string"),
         (("[true, false]", "[true, true]"), "each must be given once"),
         (('"int"', '["int"]'), "interval.type = ['int']: must be one of float, int, categorical"),
         (("{ on = true }", "{ off = true }"), "interval.when.off: unknown parameter"),
@@ -211,6 +211,6 @@ def test_what_a_schedule_moves_is_checked_and_named_after_its_file(tmp_path: Pat
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match=r"other\.toml: there is no such file"):
+    with pytest.raises(SpaceError, match=r"other\.toml: cannot be read: No such file"):
         load(tmp_path, GOOD)
         load_space(tmp_path, "other", "x/y", common_defaults={"lr": 1}, schedule_defaults={})

@@ -157,6 +157,11 @@ class Damaged:
     torn: bool = False  # the last row, which the next writer cuts off
 
 
+def is_torn(event: object) -> bool:
+    """Whether it is a last row that the writer has not finished; the next writer cuts it off."""
+    return isinstance(event, Damaged) and event.torn
+
+
 Event = (
     Opened
     | StageStarted

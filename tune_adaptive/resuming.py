@@ -71,7 +71,7 @@ def _read(
     plan = Plan.read(folder / "plan.toml")
     path = folder / "ledger.jsonl"
     events = ledger.read(path) if path.exists() else []
-    past = [event for event in events if not _is_torn(event)]
+    past = [event for event in events if not ledger.is_torn(event)]
     if any(isinstance(event, ledger.Closed) for event in past):
         raise InputError(f"{folder}: it ran to its end; there is nothing to resume")
     rows = Rows(past, plan)
@@ -119,11 +119,6 @@ def _without_recording(folder: Path, rows: Rows) -> Iterator[str]:
 
 
 TASK_FIELDS = ("batch_size", "optimizer", "augment", "clip_norm")
-
-
-def _is_torn(event: ledger.Event) -> bool:
-    """Whether it is a last row that the writer did not finish; it is cut when written on."""
-    return isinstance(event, ledger.Damaged) and event.torn
 
 
 def _check_machine(plan: Plan, address: str | None) -> None:

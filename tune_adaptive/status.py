@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from tune_adaptive import ledger
+from tune_adaptive.analysis.rows import Rows
 from tune_adaptive.cli import printable, run_command, tell_damage, terminal
 from tune_adaptive.codec import without_nan
 from tune_adaptive.errors import last_line
@@ -45,7 +46,7 @@ class Status:
         heard_at: When the last event happened [Unix time, s]; None before the first.
         at_work: Runs that have begun and not ended.
         failures: The last words of the runs that failed, the latest last.
-        damage: Rows of the ledger that could not be read.
+        damage: Rows of the ledger that could not be read, or do not follow from those before.
     """
 
     plan: Plan
@@ -89,11 +90,7 @@ def status(folder: Path) -> Status:
         max(times, default=None),
         tuple(at_work.values()),
         failures,
-        [
-            f"line {event.line} {event.reason}"
-            for event in events
-            if isinstance(event, ledger.Damaged) and not event.torn
-        ],
+        Rows([event for event in events if not ledger.is_torn(event)], plan).damage,
     )
 
 

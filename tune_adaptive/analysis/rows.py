@@ -126,8 +126,8 @@ class Rows:
             self._damage.append(f"run {spec.id} is of no arm of the plan")
             return
         if spec.stage != self._stage:
-            during = f"stage {self._stage}" if self._stage else "any stage began"
-            self._damage.append(f"run {spec.id} of stage {spec.stage} is started in {during}")
+            when = f"in stage {self._stage}" if self._stage else "before any stage"
+            self._damage.append(f"runs of stage {spec.stage} are started {when}")
         self.runs[spec.id] = Run(spec, event.at, None, (), "lost", "")
         self._sessions[spec.id] = self._session
 
