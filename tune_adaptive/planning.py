@@ -25,7 +25,7 @@ from tune_adaptive.packing import Packed, trials_on_a_gpu
 from tune_adaptive.pilots import Measured, measure_task
 from tune_adaptive.plan import NAME, Plan, TaskPlan
 from tune_adaptive.request import Request, check_request
-from tune_adaptive.runs import Configuration, Recipe, Signal, Value
+from tune_adaptive.runs import Configuration, Recipe, Signal, Value, file_name
 from tune_adaptive.schedules import (
     SCHEDULES,
     Horizon,
@@ -50,6 +50,8 @@ WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
 MAX_PILOTS = 4
+MAX_FILE_NAME = 132
+"""Of a task: a run's file has its schedule, stage, number and ablation beside it, 255 in all."""
 NUM_STEPS = 20
 """Steps of the runs that try out a space."""
 MIN_HANG_S, HANG_EPOCHS = 600.0, 30
@@ -231,8 +233,20 @@ def _make_tasks(request: Request) -> dict[str, Task]:
         task = make_task(asked, request.options)
         if task.name in tasks:
             raise InputError(f"--task {asked}: there is a task {task.name!r} already")
-        if not all(NAME.fullmatch(part) for part in task.name.split("/", 1)):
+        parts = task.name.split("/")
+        if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
             raise InputError(f"--task {asked}: its name {task.name!r} must be like dataset/model")
+        if len(file_name(task.name)) > MAX_FILE_NAME:
+            raise InputError(
+                f"--task {asked}: its name {task.name!r} is too long for the names of files: "
+                f"{len(file_name(task.name))} characters of {MAX_FILE_NAME} (a - counts twice)"
+            )
+        for name in tasks:
+            if file_name(name).casefold() == file_name(task.name).casefold():
+                raise InputError(
+                    f"--task {asked}: its name {task.name!r} and that of {name!r} differ in case "
+                    "only, which the names of files do not on every system"
+                )
         tasks[task.name] = task
     return tasks
 

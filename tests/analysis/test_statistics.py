@@ -211,3 +211,30 @@ def test_more_seeds_find_less_and_too_few_find_nothing() -> None:
     found = [detectable_sd(n, 2) for n in (7, 8, 10, 12, 13, 20)]
     assert all(a is not None and b is not None and a > b for a, b in itertools.pairwise(found))
     assert detectable_sd(6, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "word", "told"),
+    [
+        ([0.1] * 8, [0.1] * 8, None, "no verdict: every run scored the same"),
+        ([0.9] * 8, [0.8] * 8, None, "no verdict: every run of a schedule scored the same"),
+        # One that varies shows that seeds matter: its ties and the other's constancy are results.
+        ([0.8, 0.81, 0.8, 0.82] * 2, [0.8, 0.81, 0.8, 0.82] * 2, "equivalent", ": equivalent ("),
+        ([0.9] * 8, [0.8, 0.81, 0.8, 0.82] * 2, "better", ": better ("),
+        ([0.1], [0.1], "inconclusive", "too few seeds"),
+    ],
+)
+def test_where_no_run_varies_there_is_no_verdict(
+    ours: list[float], theirs: list[float], word: str | None, told: str
+) -> None:
+    [comparison] = compare(dict(enumerate(ours)), {"step": dict(enumerate(theirs))}, "step")
+    verdict = judge("task", comparison, 1, equivalence_margin(theirs))
+    assert verdict.word == word
+    assert told in verdict.sentence
+    assert (comparison.p is None) == (word is None or len(ours) < 2)
+
+
+def test_a_baseline_that_never_varies_takes_no_part_in_holms_correction() -> None:
+    ours, varied = dict(enumerate([0.9] * 8)), dict(enumerate([0.8, 0.81, 0.8, 0.82] * 2))
+    found = compare(ours, {"step": varied, "constant": dict(enumerate([0.1] * 8))}, "step")
+    assert [each.p_holm for each in found] == [pytest.approx(2 / 2**8), None]

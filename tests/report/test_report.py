@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import jsonschema
 import pandas as pd
 import pytest
 
+from tests.analysis.maker import honest
+from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.export import export
 from tune_adaptive.plan import hash_file
 from tune_adaptive.report import write_report
+from tune_adaptive.runs import Configuration
 
 FIGURES = (
     "tuning-cost",
@@ -246,3 +251,54 @@ def test_a_folder_that_is_no_experiment_is_refused(command: str, tmp_path: Path)
     assert done.returncode == 2
     assert "not an experiment" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_values_of_mixed_types_that_were_recorded_before_are_reported(tmp_path: Path) -> None:
+    """Earlier versions took such spaces; names are anybody's, whatever matplotlib makes of them."""
+    maker = honest(tmp_path)
+    mixed = {"type": "categorical", "choices": [0.3, "0.1"], "default": 0.3}
+    dollars = {"type": "categorical", "choices": ["$x^$", "$"], "default": "$"}
+    own = {"gamma": mixed, "status": mixed, "with $ and ^": dollars}
+    [task] = maker.plan().tasks
+    spaces = {schedule: {**table, **own} for schedule, table in task.spaces.items()}
+    maker.plan_fields["tasks"] = (replace(task, spaces=spaces),)
+    parameters = {"gamma": "0.1", "status": 0.3, "with $ and ^": "$x^$"}
+
+    def recorded(configuration: Configuration) -> Configuration:
+        return replace(configuration, parameters=parameters)
+
+    for number, event in enumerate(maker.events):
+        if isinstance(event, ledger.RunStarted) and event.run.arm[1] == "adaptive":
+            run = replace(event.run, configuration=recorded(event.run.configuration))
+            maker.events[number] = replace(event, run=run)
+        elif isinstance(event, ledger.Selected) and event.configuration.schedule == "adaptive":
+            maker.events[number] = replace(event, configuration=recorded(event.configuration))
+    for number, event in enumerate(maker.events):  # and one trial of the other kind
+        if isinstance(event, ledger.RunStarted) and event.run.id == "search-adaptive-0001":
+            configuration = replace(event.run.configuration, parameters=parameters | {"gamma": 0.3})
+            run = replace(event.run, configuration=configuration)
+            maker.events[number] = replace(event, run=run)
+    analysis = maker.analysis()
+    write_report(analysis)
+    trials = pd.read_parquet(tmp_path / "trials.parquet").set_index("run_id")
+    assert set(trials["status"]) == {"completed"}
+    assert trials.loc["search-adaptive-0000", "parameters.status"] == 0.3
+    assert list(trials.loc["search-adaptive-0000":"search-adaptive-0001", "gamma"]) == [  # type: ignore[misc]
+        *("0.1", "0.3")
+    ]
+    assert [path for path in export(analysis) if path.stem == "adaptive"]
+
+
+def test_where_no_run_varies_the_report_says_why_there_is_no_verdict(tmp_path: Path) -> None:
+    maker = honest(tmp_path)
+    for number, event in enumerate(maker.events):
+        if isinstance(event, ledger.EpochDone) and event.result.test_accuracy is not None:
+            maker.events[number] = replace(event, result=replace(event.result, test_accuracy=0.1))
+    _, report, verdict = write_report(maker.analysis())
+    assert "- **no verdict**: tiny/linear: adaptive minus step +0.00" in report.read_text()
+    assert "every run scored the same" in report.read_text()
+    document = json.loads(verdict.read_text())
+    jsonschema.validate(
+        document, json.loads((files("tune_adaptive.report") / "verdict.schema.json").read_text())
+    )
+    assert document["tasks"]["tiny/linear"]["word"] is None
