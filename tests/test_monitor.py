@@ -119,7 +119,7 @@ def test_what_is_not_finite_is_told_as_it_is(finished: Path, plan: Plan) -> None
 
     for event in events:
         if isinstance(event, ledger.EpochDone):
-            bad = replace(event.result, train_loss=math.nan)
+            bad = replace(event.result, train_loss=math.nan, diverged=True)
             monitor(ledger.EpochDone(event.run_id, bad))
             break
         monitor(event)

