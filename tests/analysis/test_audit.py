@@ -287,6 +287,7 @@ def test_a_ledger_of_version_3_names_neither_trials_nor_what_is_repeated(tmp_pat
     maker = honest(tmp_path)
     change_runs(maker, "", lambda spec: replace(spec, number=None, repeats=None))
     assert failed(maker.analysis()) == []
+    (tmp_path / "ledger.jsonl").unlink()
     drop(maker, "search-step-0002")
     [found] = [check for check in failed(maker.analysis()) if check.rule == ACCOUNTED]
     assert "no record of trials [2]" in found.finding
