@@ -1,18 +1,22 @@
 """What a person asks for: durations, contention, presets, and a horizon that a budget pays for."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import run_search
+from tests.test_training import TASK
 from tests.tuning.test_engine import plan
+from tune_adaptive import planning
 from tune_adaptive.errors import InputError
 from tune_adaptive.options import parse_contention, parse_duration
+from tune_adaptive.plan import NAME
 from tune_adaptive.planning import TIME_RESERVE, within_time
-from tune_adaptive.request import PRESETS
-from tune_adaptive.runs import Slowdown
+from tune_adaptive.request import PRESETS, Request
+from tune_adaptive.runs import Slowdown, file_name
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.tasks import unknown_task
 
@@ -85,3 +89,42 @@ def test_what_cannot_be_asked_for(
 ) -> None:
     assert run_search("--plan", *options) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["A/b", "a/b"], "differ in case only"),
+        (["a-B/c", "a-b/c"], "differ in case only"),
+        (["tiny"], "must be like dataset/model"),
+        (["a/b/c"], "must be like dataset/model"),
+        (["a/.b"], "must be like dataset/model"),
+        ([f"a{'-' * 63}/b{'-' * 9}"], "too long for the names of files: 147 characters of 132"),
+    ],
+)
+def test_tasks_that_files_cannot_tell_apart_are_refused(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
+) -> None:
+    monkeypatch.setattr(planning, "make_task", lambda name, options: replace(TASK, name=name))
+    request = Request(tasks=tuple(names), schedules=("step",), space_dir=Path())
+    with pytest.raises(InputError, match=message):
+        planning._make_tasks(request)
+
+
+def test_tasks_whose_names_differ_in_where_a_dash_is_are_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``a-b/c`` and ``a/b-c`` had the same run ids and folders."""
+    monkeypatch.setattr(planning, "make_task", lambda name, options: replace(TASK, name=name))
+    names = ("a-b/c", "a/b-c", "a/b--c", "a-/b-c")
+    made = planning._make_tasks(Request(names, schedules=("step",), space_dir=Path()))
+    assert len({file_name(name, "step") for name in made}) == len(names)
+
+
+word = st.from_regex(NAME, fullmatch=True).filter(lambda text: len(text) < 9)
+
+
+@given(st.lists(word, min_size=3, max_size=3), st.lists(word, min_size=3, max_size=3))
+def test_no_two_arms_share_the_name_of_a_file(one: list[str], other: list[str]) -> None:
+    names = [file_name(f"{dataset}/{model}", schedule) for dataset, model, schedule in (one, other)]
+    assert (names[0] == names[1]) == (one == other)
