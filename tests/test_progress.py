@@ -75,15 +75,17 @@ class Clock:
     ids=str,
 )
 def test_plain_lines_where_a_terminal_cannot_redraw(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes it a terminal
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    console = Console(file=io.StringIO(), force_terminal=True)
-    with Progress(plan(), console, pressing=lambda: None) as progress:
+    with Progress(plan(), terminal(), pressing=lambda: None) as progress:
         progress(ledger.StageStarted("search", 18, 0, 1000.0))
-        assert "search: 18 epochs to spend" in console.file.getvalue()  # type: ignore[attr-defined]
+        assert "search: 18 epochs to spend" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variable", [{"TERM": "xterm"}, {"NO_COLOR": "1"}], ids=str)

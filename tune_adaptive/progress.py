@@ -261,7 +261,7 @@ class Progress:
 
     def _say(self, line: str) -> None:
         self._printed_at = self._clock()
-        self._console.out(line, highlight=False)  # of any width
+        self._console.out(line, highlight=False)
 
     def _summary(self) -> str:
         return summary(self._tally, self._clock(), self._pressing())
