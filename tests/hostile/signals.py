@@ -52,8 +52,8 @@ ROWS: tuple[Row, ...] = (
     ),
     *(
         Row(f"{signal} {when}", TINY, 4, "interrupted$", slow=True, signal=signal, during=during)
-        for signal in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-        for when, during in AT_A_STAGE.items()
+        for other, (when, during) in zip(ALL, AT_A_STAGE.items(), strict=False)
+        for signal in (other, "SIGUSR1")  # of each stage two: they take seconds
     ),
     *(
         Row(
