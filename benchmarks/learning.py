@@ -19,7 +19,7 @@ import typer
 
 from tune_adaptive.pilots import calibrate
 from tune_adaptive.runs import Configuration, Recipe, RunSpec
-from tune_adaptive.tasks import TaskOptions, make_task
+from tune_adaptive.tasks import TaskOptions, read_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
 
@@ -69,7 +69,7 @@ def main(
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in tasks or ROWS:
         row = ROWS[name]
-        task = make_task(name, replace(row.options, data_dir=data_dir, model_path=model_path))
+        task = read_task(name, replace(row.options, data_dir=data_dir, model_path=model_path))
         data = task.load()
         cpu = torch.device("cpu")
         train_split, validation, test = (Split.of(split, cpu) for split in data.splits.values())

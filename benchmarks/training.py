@@ -36,7 +36,7 @@ from torchvision import transforms
 from tune_adaptive.pilots import calibrate
 from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals
-from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task
+from tune_adaptive.tasks import Dataset, Task, TaskOptions, read_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, autocast, train
 
@@ -52,7 +52,7 @@ class Case:
     """A task, its data and how long its rows are run."""
 
     def __init__(self, name: str, options: TaskOptions, num_pairs: int) -> None:
-        self.task: Task = make_task(name, options)
+        self.task: Task = read_task(name, options)
         self.data: Dataset = self.task.load()
         self.num_pairs = num_pairs
         self.num_epochs = 2 * num_pairs + 4

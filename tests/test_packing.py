@@ -249,7 +249,7 @@ def test_a_task_may_have_another_share(
     [
         (["--gpus-per-trial", "fashion_mnist_mini/mlp=0.5"], "there is no such task here"),
         (["--cpus-per-trial", "fashion_mnist_mini/cn=1"], "did you mean"),
-        (["--gpus-per-trial", "fashion_mnist_mini/cnn=2"], "must be in (0, 1], got 2.0"),
+        (["--gpus-per-trial", "fashion_mnist_mini/cnn=2"], "must be in [0.01, 1], got 2.0"),
         (["--gpus-per-trial", "0.5", "--gpus-per-trial", "0.25"], "a number for all is given"),
         (["--gpus-per-trial", "auto", "--gpus-per-trial", "0.25"], "auto and 0.25: give one"),
         (["--cpus-per-trial", "auto"], "--cpus-per-trial auto: must be a number"),

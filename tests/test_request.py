@@ -14,11 +14,11 @@ from tune_adaptive import planning
 from tune_adaptive.errors import InputError
 from tune_adaptive.options import parse_contention, parse_duration
 from tune_adaptive.plan import NAME
-from tune_adaptive.planning import TIME_RESERVE, within_time
+from tune_adaptive.planning import MAX_GROWTH, TIME_RESERVE, within_time
 from tune_adaptive.request import PRESETS, Request
 from tune_adaptive.runs import Slowdown, file_name
 from tune_adaptive.schedules import SCHEDULES
-from tune_adaptive.tasks import unknown_task
+from tune_adaptive.tasks import Task, unknown_task
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,12 @@ def test_the_horizon_is_the_longest_that_the_budget_pays_for(
         return
     horizon = chosen.tasks[0].num_epochs
     assert chosen.estimated_s() <= TIME_RESERVE * budget_s
-    assert horizon == num_epochs or estimated_s(horizon + 1) > TIME_RESERVE * budget_s
+    longest = MAX_GROWTH * num_epochs
+    assert horizon == longest or estimated_s(horizon + 1) > TIME_RESERVE * budget_s
+
+
+def made_as_named(names: tuple[str, ...], options: object) -> list[Task]:
+    return [replace(TASK, name=name) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_what_cannot_be_asked_for(
 def test_tasks_that_files_cannot_tell_apart_are_refused(
     monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(planning, "make_task", lambda name, options: replace(TASK, name=name))
+    monkeypatch.setattr(planning, "make_tasks", made_as_named)
     request = Request(tasks=tuple(names), schedules=("step",), space_dir=Path())
     with pytest.raises(InputError, match=message):
         planning._make_tasks(request)
@@ -115,7 +120,7 @@ def test_tasks_whose_names_differ_in_where_a_dash_is_are_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """``a-b/c`` and ``a/b-c`` had the same run ids and folders."""
-    monkeypatch.setattr(planning, "make_task", lambda name, options: replace(TASK, name=name))
+    monkeypatch.setattr(planning, "make_tasks", made_as_named)
     names = ("a-b/c", "a/b-c", "a/b--c", "a-/b-c")
     made = planning._make_tasks(Request(names, schedules=("step",), space_dir=Path()))
     assert len({file_name(name, "step") for name in made}) == len(names)

@@ -31,6 +31,7 @@ from tune_adaptive.progress import Progress
 from tune_adaptive.protocol import run
 from tune_adaptive.resuming import reopened
 from tune_adaptive.runs import file_name
+from tune_adaptive.tasks import Task
 from tune_adaptive.trackers import Tracking, check_trackers
 from tune_adaptive.tuning.cluster import Dashboard
 
@@ -45,7 +46,7 @@ Shown = AbstractContextManager[Callable[[Event], None]]
 
 
 def search(
-    task: str | Sequence[str] = (),
+    task: str | Task | Sequence[str | Task] = (),
     schedule: str | Sequence[str] = (),
     *,
     quiet: bool = False,
@@ -60,7 +61,8 @@ def search(
     :func:`resume` goes on.
 
     Args:
-        task: ``dataset/model`` or ``module:task``, one or several; the embedded one.
+        task: ``dataset/model``, ``module:task`` or a :class:`~tune_adaptive.Task`, one or
+            several; the embedded one.
         schedule: Schedules, or ``"all"``; ``adaptive``, ``step`` and ``exponential``.
         quiet: Show nothing.
         track: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``, one or several.
@@ -76,9 +78,11 @@ def search(
         NoSuccessfulTrial: No trial trained to its end.
         KeyboardInterrupt: It was interrupted.
     """
+    _check_switches(quiet=quiet, dashboard=dashboard, verbose=verbose)
     check_watchers(track, dashboard and "address" not in options)
     typed = {"task": task, "schedule": schedule} | options
-    command = ", ".join(f"{name}={value!r}" for name, value in typed.items() if value != ())
+    told = typed | {"task": _named(task)}  # not the arrays of a task
+    command = ", ".join(f"{name}={value!r}" for name, value in told.items() if value != ())
     prepared = prepare(request_of(typed | {"command": f"tune_adaptive.search({command})"}))
     view = shown(prepared, quiet)
     return carry_out(prepared, view, texts_of(track), _say if dashboard else None, verbose)
@@ -106,10 +110,26 @@ def resume(
         InputError: It cannot be resumed.
         EnvironmentFault: Not here.
     """
+    _check_switches(quiet=quiet, dashboard=dashboard)
     check_watchers(track, dashboard and "address" not in options)
     with reopened(Path(folder), **options) as prepared:
         view = shown(prepared, quiet)
         return carry_out(prepared, view, texts_of(track), _say if dashboard else None)
+
+
+def _check_switches(**switches: object) -> None:
+    if wrong := [name for name, value in switches.items() if not isinstance(value, bool)]:
+        told = "\n".join(f"{name} {switches[name]!r}: must be True or False" for name in wrong)
+        raise InputError(told)
+
+
+def _named(task: str | Task | Sequence[str | Task]) -> object:
+    """Return ``task`` as the record shows it."""
+    if isinstance(task, Task):
+        return f"Task {task.name}"
+    if isinstance(task, str):
+        return task
+    return [_named(each) for each in task] or ()
 
 
 def check_watchers(track: str | Sequence[str], dashboard: bool) -> None:

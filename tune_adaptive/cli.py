@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperOption
 
 from tune_adaptive.errors import EXIT_INTERRUPTED, EnvironmentFault, InputError, NoSuccessfulTrial
 from tune_adaptive.interrupts import ignore_at_exit, interruptible, on_interrupt
@@ -42,7 +44,7 @@ def run_command(command: Callable[..., None]) -> None:
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(guarded)
+    app.command(cls=_Once)(guarded)
     asked: list[bool] = []  # while the arguments are read
     with on_interrupt(lambda: asked.append(True)):
         try:
@@ -62,6 +64,21 @@ def terminal(stderr: bool = False) -> Console:
     if console.width >= MIN_WIDTH:
         return console
     return Console(stderr=stderr, width=USUAL_WIDTH, force_interactive=False)
+
+
+class _Once(TyperCommand):
+    """A command that refuses an option given twice, of which click would take the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        once = [each for each in given if isinstance(each, TyperOption) and not each.multiple]
+        twice = {each.opts[0] for each in once if once.count(each) > 1}
+        if twice:
+            for option in sorted(twice):
+                print(f"error: {option} is given twice", file=sys.stderr)
+            ctx.exit(InputError.exit_code)
+        return super().parse_args(ctx, args)
 
 
 def tell_damage(folder: Path, damage: Iterable[str]) -> None:

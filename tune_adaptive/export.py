@@ -59,6 +59,7 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "signals": plan.signals,
             **({"run_time_budget_s": plan.run_time_budget_s} if plan.run_time_budget_s else {}),
             "data_sha256": task.data_sha256,
+            "num_train": task.num_train,
             "val_accuracy": arm.select_val_accuracy,
             "verdict": analysis.verdicts[arm.task].sentence,
             # TOML has no null: what was not measured is left out.

@@ -1,17 +1,20 @@
 """The command line's options, as they are typed, read into a request."""
 
+import numbers
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.request import PRESETS, Request
 from tune_adaptive.runs import Slowdown
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.spaces import default_space_dir
-from tune_adaptive.tasks import TaskOptions
+from tune_adaptive.tasks import Task, TaskOptions
 
 OF_TASKS = tuple(field.name for field in fields(TaskOptions))
 OPTIONS = (
@@ -23,15 +26,21 @@ OPTIONS = (
 )
 
 
+MAX_FACTOR = 1000
+
 KINDS: dict[str, type] = {
     **dict.fromkeys(("train_size", "max_length", "batch_size", "epochs", "final_seeds"), int),
     **dict.fromkeys(("num_gpus", "max_concurrent", "max_retries", "seed", "nice"), int),
     **dict.fromkeys(("clip_norm", "budget", "run_time_budget"), float),
     **dict.fromkeys(("name", "address", "storage_path", "precision", "signals"), str),
     **dict.fromkeys(("model_path", "optimizer", "augment", "stem"), str),
+    **dict.fromkeys(("preset", "contention", "command"), str),
     **dict.fromkeys(("space", "data_dir", "results_dir"), Path),
+    "ablations": bool,
 }
 """What an option is; a plan can hold nothing else."""
+
+KIND_IN_WORDS = {int: "a whole number", float: "a number", bool: "True or False"}
 
 
 def request_of(options: Mapping[str, Any]) -> Request:
@@ -49,18 +58,28 @@ def request_of(options: Mapping[str, Any]) -> Request:
         for name, value in options.items()
         if value is not None and not (isinstance(value, tuple | list | dict) and not value)
     }
+    problems = [
+        f"unknown option {name!r}{did_you_mean(name, OPTIONS)}"
+        for name in given
+        if name not in OPTIONS
+    ]
     for name, kind in KINDS.items():
         if name in given:
-            given[name] = _read(name, given[name], kind)
-    if unknown := [name for name in given if name not in OPTIONS]:
-        raise InputError(
-            "\n".join(f"unknown option {name!r}{did_you_mean(name, OPTIONS)}" for name in unknown)
-        )
+            try:
+                given[name] = _read(name, given[name], kind)
+            except InputError as error:
+                problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
     preset = given.get("preset", "smoke")
     if preset not in PRESETS:
         raise InputError(f"--preset {preset!r}{did_you_mean(preset, PRESETS)}")
     usual = PRESETS[preset]
-    tasks, schedules = texts_of(given.get("task", usual.tasks)), texts_of(given.get("schedule", ()))
+    tasks, schedules = tasks_of(given.get("task", usual.tasks)), texts_of(given.get("schedule", ()))
+    if "all" in schedules and len(schedules) > 1:
+        raise InputError("--schedule all: every schedule there is; leave the others out")
+    schedules = list(SCHEDULES) if schedules == ["all"] else schedules or list(usual.schedules)
+    ablations = usual.ablations and any(name in ABLATIONS for name in schedules)
     time_budget_s = _seconds(given, "time_budget")
     if time_budget_s is None and "epochs" not in given:
         time_budget_s = usual.time_budget_s
@@ -85,14 +104,14 @@ def request_of(options: Mapping[str, Any]) -> Request:
     of_tasks = {name: given[name] for name in OF_TASKS if name in given}
     return Request(
         tasks=tuple(tasks),
-        schedules=tuple(SCHEDULES) if schedules == ["all"] else tuple(schedules or usual.schedules),
+        schedules=tuple(schedules),
         options=TaskOptions(**of_tasks),
         space_dir=given.get("space", default_space_dir()),
         num_epochs=given.get("epochs"),
         time_budget_s=time_budget_s,
         budget=given.get("budget", usual.budget),
         num_final_seeds=given.get("final_seeds", usual.num_final_seeds),
-        ablations=given.get("ablations", usual.ablations),
+        ablations=given.get("ablations", ablations),
         slowdown=usual.slowdown if contention is None else parse_contention(contention),
         gpus_per_trial=gpus,
         gpus_of_tasks=gpus_of_tasks,
@@ -105,23 +124,71 @@ def request_of(options: Mapping[str, Any]) -> Request:
 
 
 def _read(name: str, value: Any, kind: type) -> Any:
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, int) and value.bit_length() > 63:  # too long to be shown, perhaps
+        raise InputError(f"{option}: must be a number of at most 64 bits")
+    refused = InputError(f"{option} {value!r}: must be {KIND_IN_WORDS.get(kind, 'a text')}")
+    is_text = isinstance(value, str | os.PathLike)
+    if kind is bool or isinstance(value, bool):
+        fits = isinstance(value, bool) and kind is bool
+    elif kind in (int, float):
+        fits = is_text or isinstance(value, numbers.Real)
+    else:
+        fits = is_text
+    if not fits:
+        raise refused
     try:
         read = kind(value)
+        is_whole = kind is not int or isinstance(value, str) or read == value
     except (TypeError, ValueError, OverflowError) as error:
-        what = {int: "a whole number", float: "a number"}.get(kind, "a text")
-        option = f"--{name.replace('_', '-')}"
-        raise InputError(f"{option} {value!r}: must be {what}") from error
-    if kind is int and read != float(value):
-        raise InputError(f"--{name.replace('_', '-')} {value!r}: must be a whole number")
+        raise refused from error
+    if not is_whole:
+        raise refused
+    if kind is int and read.bit_length() > 63:
+        raise InputError(f"{option} {value!r}: must be a number of at most 64 bits")
+    if is_text and (wrong := _unwritable(os.fspath(value))):
+        raise InputError(f"{option} {value!r}: {wrong}")
     return read
 
 
+def _unwritable(text: str | bytes) -> str | None:
+    """Say why ``text`` cannot be an option's; a plan is written in UTF-8."""
+    if not text:
+        return "is empty"
+    if isinstance(text, bytes) or "\0" in text:
+        return "must be a text"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must be UTF-8, or the plan could not be written"
+    return None
+
+
+def tasks_of(value: Any) -> list[str | Task]:
+    """Return the tasks given: one or several, by name or as they are.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if isinstance(value, Task):
+        return [value]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [each if isinstance(each, Task) else str(each) for each in value]
+    return [*texts_of(value)]
+
+
 def texts_of(value: Any) -> list[str]:
-    """Return what may be one or several, or said by task, as it would be typed."""
+    """Return what may be one or several, or said by task, as it would be typed.
+
+    Raises:
+        InputError: It is neither.
+    """
     if isinstance(value, Mapping):
         return [f"{name}={each}" for name, each in value.items()]
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | numbers.Real):
         return [str(value)]
+    if not isinstance(value, Sequence):
+        raise InputError(f"{value!r}: must be a text, a number, or several in a list")
     return [str(each) for each in value]
 
 
@@ -131,17 +198,20 @@ def _seconds(given: Mapping[str, Any], name: str) -> float | None:
     return parse_duration(given[name], f"--{name.replace('_', '-')}")
 
 
-def parse_duration(text: str | float, option: str) -> float:
+DURATION = r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
+
+
+def parse_duration(text: object, option: str) -> float:
     """Read ``8h``, ``1h30m``, ``90m`` or ``45s``, or a number of seconds [s].
 
     Raises:
         InputError: It is none of these.
     """
-    if isinstance(text, int | float):
+    found = re.fullmatch(DURATION, text, re.ASCII) if isinstance(text, str) and text else None
+    if found is None:
+        if isinstance(text, bool) or not isinstance(text, numbers.Real):
+            raise InputError(f"{option} {text!r}: must be like 8h, 1h30m, 90m or 45s")
         return float(text)
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
-    if found is None or not text:
-        raise InputError(f"{option} {text!r}: must be like 8h, 1h30m, 90m or 45s")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + seconds
 
@@ -188,11 +258,13 @@ def parse_contention(text: str) -> Slowdown:
     """Read ``2x@40%``: from 40% of the run on, every step takes twice as long.
 
     Raises:
-        InputError: It is not of that form, the factor not above 1 or the share not below 100%.
+        InputError: It is not of that form, the factor not above 1 and at most 1,000, or the share
+            not below 100%.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)x@(\d+(?:\.\d+)?)%", text)
-    if found is None or float(found[1]) <= 1 or float(found[2]) >= 100:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)x@(\d+(?:\.\d+)?)%", text, re.ASCII)
+    if found is None or not 1 < float(found[1]) <= MAX_FACTOR or float(found[2]) >= 100:
         raise InputError(
-            f"--contention {text!r}: must be like 2x@40%, the factor above 1, the share below 100%"
+            f"--contention {text!r}: must be like 2x@40%, the factor above 1 and at most "
+            f"{MAX_FACTOR}, the share below 100%"
         )
     return Slowdown(float(found[1]), float(found[2]) / 100)

@@ -12,6 +12,7 @@ from tune_adaptive.device import claimed_device
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split, make_feed
+from tune_adaptive.tasks.task import persons_code
 from tune_adaptive.training import Material, autocast, evaluate
 
 
@@ -60,7 +61,8 @@ def measure_task(
     with claimed_device(num_threads, on_gpu) as device:
         train, held_out = Split.of(training, device), Split.of(validation, device)
         material = Material(task, description, train, held_out)
-        alone = calibrate(material, precision, by_clock=by_clock)
+        with persons_code(f"{task.name}: in {precision} precision"):
+            alone = calibrate(material, precision, by_clock=by_clock)
         loaded_epoch_s = alone.epoch_s
         if by_clock and num_pilots > 1:
             with ThreadPoolExecutor(num_pilots) as pilots:

@@ -1,5 +1,6 @@
 """What was asked for -> a checked, frozen plan. Nothing is written here."""
 
+import bisect
 import datetime
 import inspect
 import math
@@ -38,8 +39,9 @@ from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
-from tune_adaptive.tasks import Dataset, Task, make_task
+from tune_adaptive.tasks import Dataset, Task, make_tasks
 from tune_adaptive.together import measure_packing
+from tune_adaptive.tryout import as_trained, sample, try_out
 from tune_adaptive.tuning.cluster import capacity as joined_capacity
 from tune_adaptive.tuning.cluster import joined, on_a_worker
 from tune_adaptive.tuning.sessions import session_folder
@@ -49,6 +51,9 @@ NUM_SELECT_SEEDS = 2
 WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
+MAX_GROWTH = 4
+"""How many times a task's own number of epochs a time budget may make a run: longer ones learn
+little more, and overfit."""
 MAX_PILOTS = 4
 MAX_FILE_NAME = 132
 """Of a task: a run's file has its schedule, stage, number and ablation beside it, 255 in all."""
@@ -93,7 +98,10 @@ def prepare(request: Request) -> Prepared:
         capacity = joined_capacity() if request.address else this_machine(request.num_gpus)
         shares = share_out(request, tasks, capacity)
         _check_storage_path(request, capacity)
-        datasets = {name: load_data(task) for name, task in tasks.items()}
+        datasets = {
+            name: _tried(task, _loaded(task, request), request, capacity, shares[name])
+            for name, task in tasks.items()
+        }
         packing: tuple[Packed, ...] = ()
         if request.gpus_per_trial == "auto":
             packing = tuple(
@@ -171,25 +179,34 @@ def prepare(request: Request) -> Prepared:
 
 
 def within_time(plan: Plan, time_budget_s: float) -> Plan:
-    """Shorten the horizons, all by the same share, until the estimate keeps the budget.
+    """Set the horizons, all to the same share of what they are, to the longest in the budget.
+
+    They grow to ``MAX_GROWTH`` times the tasks' own number of epochs at most.
 
     Raises:
         InputError: One epoch a run is too much already.
     """
     longest = max(task.num_epochs for task in plan.tasks)
-    for horizon in range(longest, 0, -1):
+
+    def of(horizon: int) -> Plan:
         tasks = tuple(
             replace(task, num_epochs=max(1, task.num_epochs * horizon // longest))
             for task in plan.tasks
         )
-        shortened = replace(plan, tasks=tasks)
-        estimated_s = shortened.estimated_s()
-        if estimated_s <= TIME_RESERVE * time_budget_s:
-            return shortened
-    raise InputError(
-        f"--time-budget of {time_budget_s:.0f} s: one epoch a run takes {estimated_s:.0f} s "
-        "already; lower --budget, --final-seeds or --train-size, or compare fewer schedules"
+        return replace(plan, tasks=tasks)
+
+    horizon = bisect.bisect_right(
+        range(1, MAX_GROWTH * longest + 1),
+        TIME_RESERVE * time_budget_s,
+        key=lambda horizon: of(horizon).estimated_s(),
     )
+    if horizon == 0:
+        raise InputError(
+            f"--time-budget of {time_budget_s:.0f} s: one epoch a run takes "
+            f"{of(1).estimated_s():.0f} s already; lower --budget, --final-seeds or --train-size, "
+            "or compare fewer schedules"
+        )
+    return of(horizon)
 
 
 def _folder(request: Request) -> Path:
@@ -229,8 +246,10 @@ def _folder(request: Request) -> Path:
 def _make_tasks(request: Request) -> dict[str, Task]:
     """Make the tasks, by their own names."""
     tasks: dict[str, Task] = {}
-    for asked in request.tasks:
-        task = make_task(asked, request.options)
+    for given, task in zip(
+        request.tasks, make_tasks(request.tasks, request.options), strict=True
+    ):
+        asked = given if isinstance(given, str) else task.name
         if task.name in tasks:
             raise InputError(f"--task {asked}: there is a task {task.name!r} already")
         parts = task.name.split("/")
@@ -249,6 +268,41 @@ def _make_tasks(request: Request) -> dict[str, Task]:
                 )
         tasks[task.name] = task
     return tasks
+
+
+def _loaded(task: Task, request: Request) -> Dataset:
+    """Load a task's data; check what was asked for against their size."""
+    data = load_data(task)
+    asked = request.options.batch_size
+    if asked is not None and asked > len(data.train):
+        raise InputError(
+            f"--batch-size {asked}: {task.name} has {len(data.train)} training examples"
+        )
+    return data
+
+
+def _tried(
+    task: Task, data: Dataset, request: Request, capacity: Capacity, share: Share
+) -> Dataset:
+    """Try a task where its trials will run; return the data that they can train on.
+
+    An example that would be alone in the epoch's last batch, and cannot be trained on alone (batch
+    normalisation needs two), is left out.
+    """
+    there = partial(on_a_worker, try_out, share.cpus, share.gpus)
+    why = (there if capacity.is_joined else try_out)(
+        task.without_data(),
+        data.describe(),
+        *sample(data, task.batch_size),
+        num_train=len(data.train),
+        precision="fp32" if request.precision == "auto" else request.precision,
+        on_gpu=share.gpus > 0,
+    )
+    if why is None:
+        return data
+    fewer = as_trained(data, len(data.train) - 1)
+    told = f"1 of {len(data.train)} training examples is left out, alone in its batch: {why}"
+    return replace(fewer, remarks=(*fewer.remarks, told))
 
 
 def _load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, str], SearchSpace]:

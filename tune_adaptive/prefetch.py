@@ -13,7 +13,7 @@ import typer
 
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.tasks import DATASETS, unknown_task
+from tune_adaptive.tasks import DATASETS, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.pretrained import DEFAULT_ENCODER, FILES, find_checkpoint
 from tune_adaptive.tasks.sources import find_files
 
@@ -23,14 +23,16 @@ def main(
     to: Annotated[Path, typer.Option(help="Folder to make or add to.")],
     data_dir: Annotated[Path | None, typer.Option(help="Take data from here, not the hub.")] = None,
     model_path: Annotated[
-        str, typer.Option(help="Folder or hub id of bert's encoder.")
-    ] = DEFAULT_ENCODER,
+        str | None, typer.Option(help="Folder or hub id of bert's encoder.")
+    ] = None,
 ) -> None:
     """Copy what the tasks need, as it was published, into one folder."""
     if problems := [f"--task {name}: {why}" for name in task if (why := unknown_task(name))]:
         raise InputError("\n".join(problems))
     if own := [name for name in task if ":" in name]:
         raise InputError(f"--task {own[0]}: a task of your own brings its own data")
+    if problems := inapplicable(task, TaskOptions(data_dir=data_dir, model_path=model_path)):
+        raise InputError("\n".join(problems))
     for name in dict.fromkeys(each.partition("/")[0] for each in task):
         if DATASETS[name].hub is None:
             typer.echo(f"{name}: embedded in the package, nothing to fetch")
@@ -40,7 +42,7 @@ def main(
         _copy(sources, to / name)
         typer.echo(f"{to / name}")
     if any(each.endswith("/bert") for each in task):
-        folder, checkpoint = find_checkpoint(model_path)
+        folder, checkpoint = find_checkpoint(model_path or DEFAULT_ENCODER)
         target = to / checkpoint.partition("@")[0].replace("/", "--")
         _copy([path for pattern in FILES for path in sorted(folder.glob(pattern))], target)
         typer.echo(f"--model-path {target}")

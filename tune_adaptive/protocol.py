@@ -162,9 +162,10 @@ def _run(
                     stages.save_studies(studies)
                 raise
             stages.save_studies(studies)
-        if not stages.selected:
+        if not stages.selected or stages.nothing_to_compare:
+            what = "all final runs failed" if stages.selected else "no trial trained to its end"
             raise NoSuccessfulTrial(
-                f"{experiment.folder}: no trial trained to its end"
+                f"{experiment.folder}: {what}"
                 + (f"; the last failure: {last_line(stages.failure)}" if stages.failure else "")
             )
         write(record.Closed(stages.num_started, at=time.time()))

@@ -1,21 +1,35 @@
 """What a person asked for, and whether it can be."""
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.plan import MAX_BUDGET, SEEDS_PER_STAGE
 from tune_adaptive.runs import Slowdown
 from tune_adaptive.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, is_installed
-from tune_adaptive.tasks import TaskOptions, unknown_task
+from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.vision import Stem
 
 DOCUMENTED = ("resource_complexity", "feedback")
 MAX_NICE = 19
 EXPERTS = ("adaptive", "step", "exponential", "cosine", "linear", "onecycle", "wsd", "plateau")
+
+IN_TIME = ("adaptive",)
+"""Schedules that read ``Horizon.time_budget_s``."""
+
+MAX_EPOCHS = 1_000_000
+MAX_WHOLE = 2**31 - 1
+MAX_LOGICAL_GPUS = 1024
+MIN_SHARE = 0.01
+"""Of a CPU or GPU: a hundred trials on one are more processes than any has room for."""
+MAX_DURATION_S = 10 * 366 * 24 * 3600.0
+"""A clock's timers take no more than some hundred years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,7 @@ class Request:
     """What a person asked for; the command line's options in their own words.
 
     Attributes:
-        tasks: Names of tasks: ``dataset/model`` or ``package.module:variable``.
+        tasks: Names of tasks: ``dataset/model`` or ``package.module:variable``; or tasks.
         schedules: Names of schedules.
         options: What is asked of every task.
         space_dir: Folder of the search spaces.
@@ -107,7 +121,7 @@ class Request:
         command: What was typed, for the record.
     """
 
-    tasks: tuple[str, ...]
+    tasks: tuple[str | Task, ...]
     schedules: tuple[str, ...]
     space_dir: Path
     options: TaskOptions = TaskOptions()  # noqa: RUF009 (frozen)
@@ -145,105 +159,54 @@ def check_request(request: Request) -> None:
         InputError: Every problem found, one a line.
     """
     options = request.options
-    problems = [
-        f"--task {name}: {problem}" for name in request.tasks if (problem := unknown_task(name))
-    ]
+    named = [name for name in request.tasks if isinstance(name, str)]
+    problems = [f"--task {name}: {problem}" for name in named if (problem := unknown_task(name))]
+    if not problems:
+        problems = inapplicable(request.tasks, options)
     problems += [
         f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
         for name in request.schedules
         if name not in SCHEDULES
     ]
-    for what, names in (("task", request.tasks), ("schedule", request.schedules)):
+    for what, names in (("task", named), ("schedule", request.schedules)):
         problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
-    for option, value, ok, allowed in (
-        (
-            "--epochs",
-            request.num_epochs,
-            request.num_epochs is None or request.num_epochs >= 1,
-            ">= 1",
-        ),
-        (
-            "--budget",
-            request.budget,
-            1 <= request.budget < math.inf,
-            ">= 1: an arm must afford one full run",
-        ),
-        ("--final-seeds", request.num_final_seeds, request.num_final_seeds >= 1, ">= 1"),
-        (
-            "--gpus-per-trial",
-            request.gpus_per_trial,
-            request.gpus_per_trial in (None, "auto") or 0 < float(request.gpus_per_trial) <= 1,
-            "in (0, 1]",
-        ),
-        *(
-            (f"--gpus-per-trial {task}", share, 0 < share <= 1, "in (0, 1]")
-            for task, share in request.gpus_of_tasks.items()
-        ),
-        *(
-            (f"--cpus-per-trial {task}", cpus, 0 < cpus < math.inf, "> 0 and finite")
-            for task, cpus in request.cpus_of_tasks.items()
-        ),
-        (
-            "--num-gpus",
-            request.num_gpus,
-            request.num_gpus is None or request.num_gpus >= 0,
-            ">= 0",
-        ),
-        (
-            "--cpus-per-trial",
-            request.cpus_per_trial,
-            request.cpus_per_trial is None or 0 < request.cpus_per_trial < math.inf,
-            "> 0 and finite",
-        ),
-        (
-            "--max-concurrent",
-            request.max_concurrent,
-            request.max_concurrent is None or request.max_concurrent >= 1,
-            ">= 1",
-        ),
-        (
-            "--time-budget",
-            request.time_budget_s,
-            request.time_budget_s is None or 0 < request.time_budget_s < math.inf,
-            "> 0 seconds and finite",
-        ),
-        (
-            "--run-time-budget",
-            request.run_time_budget_s,
-            request.run_time_budget_s is None or 0 < request.run_time_budget_s < math.inf,
-            "> 0 seconds and finite",
-        ),
-        ("--max-retries", request.max_retries, request.max_retries >= 0, ">= 0"),
-        (
-            "--checkpoint-every",
-            request.keep_every_s,
-            0 < request.keep_every_s < math.inf,
-            "> 0 seconds and finite",
-        ),
-        (
-            "--hang-after",
-            request.hang_after_s,
-            request.hang_after_s is None or 0 < request.hang_after_s < math.inf,
-            "> 0 seconds and finite",
-        ),
-        *(
-            (option, value, value is None or value >= 1, ">= 1")
-            for option, value in (
-                ("--train-size", options.train_size),
-                ("--max-length", options.max_length),
-                ("--batch-size", options.batch_size),
-            )
-        ),
-        (
-            "--clip-norm",
-            options.clip_norm,
-            options.clip_norm is None or options.clip_norm > 0,
-            "> 0",
-        ),
-        ("--seed", request.seed, 0 <= request.seed < 2**32, "in [0, 2**32)"),
+    shares = [("", request.gpus_per_trial), *request.gpus_of_tasks.items()]
+    cpus = [("", request.cpus_per_trial), *request.cpus_of_tasks.items()]
+    for option, value, low, high in (
+        ("--epochs", request.num_epochs, 1, MAX_EPOCHS),
+        ("--budget", request.budget, 1, MAX_BUDGET),
+        ("--final-seeds", request.num_final_seeds, 1, SEEDS_PER_STAGE),
+        *((f"--gpus-per-trial {task}".strip(), share, MIN_SHARE, 1) for task, share in shares),
+        *((f"--cpus-per-trial {task}".strip(), num, MIN_SHARE, math.inf) for task, num in cpus),
+        ("--num-gpus", request.num_gpus, 0, MAX_LOGICAL_GPUS),
+        ("--max-concurrent", request.max_concurrent, 1, MAX_WHOLE),
+        ("--max-retries", request.max_retries, 0, MAX_WHOLE),
+        ("--train-size", options.train_size, 1, MAX_WHOLE),
+        ("--max-length", options.max_length, 1, MAX_WHOLE),
+        ("--batch-size", options.batch_size, 1, MAX_WHOLE),
+        ("--seed", request.seed, 0, 2**32 - 1),
     ):
-        if not ok:
-            problems.append(f"{option} must be {allowed}, got {value}")
+        if (
+            value is not None
+            and value != "auto"
+            and not low <= value <= min(high, sys.float_info.max)
+        ):
+            bounds = f">= {low} and finite" if high == math.inf else f"in [{low}, {high}]"
+            problems.append(f"{option} must be {bounds}, got {value}")
+    for option, value, most in (
+        ("--time-budget", request.time_budget_s, MAX_DURATION_S),
+        ("--run-time-budget", request.run_time_budget_s, MAX_DURATION_S),
+        ("--checkpoint-every", request.keep_every_s, MAX_DURATION_S),
+        ("--hang-after", request.hang_after_s, MAX_DURATION_S),
+        ("--clip-norm", options.clip_norm, math.inf),
+    ):
+        if value is not None and not 0 < value <= most:
+            bounds = "> 0" if most == math.inf else f"> 0 and at most {most:.0f} s, ten years"
+            problems.append(f"{option} must be {bounds}, got {value:g}")
+    if request.ablations and not any(name in ABLATIONS for name in request.schedules):
+        problems.append(f"--ablations: only {' and '.join(ABLATIONS)} can be run part by part")
+    if request.run_time_budget_s is not None and not set(request.schedules) & set(IN_TIME):
+        problems.append(f"--run-time-budget: only {' and '.join(IN_TIME)} can plan in time")
     for option, choice, choices in (
         ("--precision", request.precision, ("auto", "fp32", "bf16")),
         ("--signals", request.signals.partition(":")[0], ("live", "steady", "replay")),
@@ -331,5 +294,5 @@ def _is_text(path: str) -> bool:
     return "\0" not in path
 
 
-def _repeated(names: tuple[str, ...]) -> list[str]:
+def _repeated(names: Sequence[str]) -> list[str]:
     return sorted({name for name in names if names.count(name) > 1})

@@ -14,7 +14,8 @@ from tune_adaptive.plan import Plan, hash_file, model_notes
 from tune_adaptive.planning import Prepared, absolute_storage, versions_here
 from tune_adaptive.request import address_problems, nice_problems
 from tune_adaptive.signals.replay import read_signals
-from tune_adaptive.tasks import TaskOptions, make_task, published_task
+from tune_adaptive.tasks import Task, TaskOptions, inapplicable, read_own_task, read_task
+from tune_adaptive.tryout import as_trained
 from tune_adaptive.tuning.cluster import capacity as joined_capacity
 from tune_adaptive.tuning.cluster import joined
 
@@ -22,7 +23,7 @@ from tune_adaptive.tuning.cluster import joined
 @contextmanager
 def reopened(
     folder: Path,
-    asked: Sequence[str] = (),
+    asked: Sequence[str | Task] = (),
     data_dir: Path | None = None,
     model_path: str | None = None,
     address: str | None = None,
@@ -35,7 +36,7 @@ def reopened(
 
     Args:
         folder: The experiment's folder.
-        asked: A person's own tasks, ``package.module:variable``.
+        asked: A person's own tasks, ``package.module:variable`` or as they are.
         data_dir: Where its data are now; None is where they were.
         model_path: Where ``bert``'s encoder is now; None is where it was.
         address: Of the cluster to go on on; None is a Ray of its own.
@@ -63,7 +64,7 @@ def reopened(
 
 def _read(
     folder: Path,
-    asked: Sequence[str],
+    asked: Sequence[str | Task],
     data_dir: Path | None,
     model_path: str | None,
     address: str | None,
@@ -81,12 +82,18 @@ def _read(
         )
     _check_machine(plan, address)
     options = TaskOptions.read(plan.options, data_dir, model_path)
-    own = {task.name: task for task in (make_task(name, options) for name in asked)}
+    own = {task.name: task for task in (read_own_task(name, options) for name in asked)}
     if strange := own.keys() - {task.name for task in plan.tasks}:
         raise InputError(f"{folder}: has no task {', '.join(sorted(strange))}")
     names = [task.name for task in plan.tasks]
-    tasks = {name: own.get(name) or published_task(name, options) for name in names}
-    datasets = {name: load_data(task) for name, task in tasks.items()}
+    tasks = {name: own.get(name) or read_task(name, options) for name in names}
+    moved = TaskOptions(data_dir=data_dir, model_path=model_path)
+    if problems := inapplicable([own.get(name, name) for name in names], moved):
+        raise InputError("\n".join(problems))
+    datasets = {
+        planned.name: as_trained(load_data(tasks[planned.name]), planned.num_train)
+        for planned in plan.tasks
+    }
     problems = []
     for each in plan.tasks:
         here = {"data": datasets[each.name].sha256()}

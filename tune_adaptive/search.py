@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tune_adaptive.analysis.stats import promised_power
+from tune_adaptive.analysis.stats import promised
 from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.cli import run_command, terminal
 from tune_adaptive.errors import InputError
@@ -22,7 +22,7 @@ from tune_adaptive.ledger import has_ended
 from tune_adaptive.options import OPTIONS, request_of
 from tune_adaptive.packing import in_words
 from tune_adaptive.plan import Plan, TaskPlan
-from tune_adaptive.planning import Prepared, absolute_storage, prepare
+from tune_adaptive.planning import MAX_GROWTH, Prepared, absolute_storage, prepare
 from tune_adaptive.progress import duration
 from tune_adaptive.resuming import reopened
 
@@ -316,7 +316,13 @@ def show_plan(plan: Plan, console: Console) -> None:
     )
     for line in in_words(plan.packing, plan.device):
         console.print(line, highlight=False, markup=False)
-    console.print(promised_power(plan.num_final_seeds, len(plan.schedules) - 1), highlight=False)
+    if plan.time_budget_s is not None:
+        console.print(
+            f"T is solved for --time-budget {duration(plan.time_budget_s)}, up to {MAX_GROWTH} "
+            "times a task's own number of epochs; --epochs sets another",
+            highlight=False,
+        )
+    console.print(promised(plan.schedules, plan.num_final_seeds), highlight=False)
 
 
 def share(task: TaskPlan) -> str:

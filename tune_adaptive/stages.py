@@ -68,6 +68,8 @@ class Stages:
         self.selected: list[Configuration] = []
         self.num_started = 0
         self._ended_well: set[str] = set()
+        self._failed: set[str] = set()
+        self._compared: list[RunSpec] = []  # the final runs but for the canaries
         self.failure = ""  # what the last run that failed said
         self._stages = self._sequence()
         self._present: StageJobs | None = FixedRuns([])  # before the first stage
@@ -137,7 +139,8 @@ class Stages:
         ]
         if not winners:
             return
-        order = [*finals, *untuned]
+        self._compared = [*finals, *untuned]
+        order = list(self._compared)
         random.Random(plan.seed).shuffle(order)
         if not plan.is_shared_alike:  # a worker of one task is of no use to another
             turn = {task.name: turn for turn, task in enumerate(plan.tasks)}
@@ -147,6 +150,8 @@ class Stages:
             order[place + index * len(canaries) : place + index * len(canaries)] = canaries
         self._begin("final")
         yield self._exclusive(order)
+        if self.nothing_to_compare:
+            return
 
         if plan.ablations:
             self._begin("ablation")
@@ -165,6 +170,11 @@ class Stages:
             yield self._exclusive(slowed)
             if plan.ablations:  # they hear what the slowed runs recorded
                 yield self._exclusive(self._ablations(slowed, "contention"))
+
+    @property
+    def nothing_to_compare(self) -> bool:
+        """Whether final runs were begun, and all of them failed."""
+        return bool(self._compared) and all(run.id in self._failed for run in self._compared)
 
     def _begin(self, stage: Stage) -> None:
         epochs = self._plan.stage_epochs(stage)
@@ -252,6 +262,7 @@ class Stages:
             return
         del self.at_work[run.id]
         self._present.failed(run, message)
+        self._failed.add(run.id)
         self.failure = message
         self._note(record.RunEnded(run.id, "failed", message, time.time()))
         words = DIGITS.sub("", last_line(message))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from tune_adaptive.device import claim_device, claimed_device, is_out_of_memory
-from tune_adaptive.errors import EnvironmentFault, InputError, last_line
+from tune_adaptive.errors import EnvironmentFault, InputError, last_line, located
 from tune_adaptive.packing import Packed, pack
 from tune_adaptive.pilots import calibrate
 from tune_adaptive.runs import Configuration, Recipe, RunSpec
@@ -274,7 +274,8 @@ def _work(connection: Connection, trial: Trial) -> None:
     except (EOFError, KeyboardInterrupt):
         return  # the parent hung up
     except Exception as error:
-        connection.send(Failure(traceback.format_exc(), is_out_of_memory(error)))
+        message = f"{traceback.format_exc()}{located(error)}"
+        connection.send(Failure(message, is_out_of_memory(error)))
 
 
 def _train_for_a_window(trial: Trial, material: Material) -> Rate:

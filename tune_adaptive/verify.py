@@ -22,10 +22,11 @@ from tune_adaptive.errors import InputError
 from tune_adaptive.inspection import load_data
 from tune_adaptive.plan import FIRST_SEED, SEEDS_PER_EXPERIMENT, ClipNorm, Note, Seed, model_notes
 from tune_adaptive.runs import Configuration, Precision, RunSpec, SignalSource
-from tune_adaptive.tasks import Dataset, Task, TaskOptions, make_task, published_task
+from tune_adaptive.tasks import Dataset, Task, TaskOptions, inapplicable, read_own_task, read_task
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
+from tune_adaptive.tryout import as_trained
 
 EXIT_NOT_REPRODUCED = 1
 
@@ -89,7 +90,7 @@ def main(
     judge_rerun(own.mean, [own.mean.mean])  # what cannot be judged, at once
     options = TaskOptions.read(own.options, data_dir, model_path)
     made = replace(
-        make_task(task, options) if task else published_task(best.task, options),
+        read_own_task(task, options) if task else read_task(best.task, options),
         batch_size=own.batch_size,
         optimizer=best.optimizer_name,
         augment=own.augment,
@@ -98,7 +99,12 @@ def main(
     here, there = model_notes(made.notes), model_notes(own.notes)
     if here != there:
         raise InputError(f"{path}: tuned with another model: {there}, here {here}")
+    moved = TaskOptions(data_dir=data_dir, model_path=model_path)
+    if problems := inapplicable([made if task else best.task], moved):
+        raise InputError("\n".join(problems))
     data = load_data(made)
+    if own.num_train is not None:
+        data = as_trained(data, own.num_train)
     if data.sha256() != own.data_sha256:
         raise InputError(
             f"{path}: tuned on other data: SHA-256 {own.data_sha256}, here {data.sha256()}"
@@ -144,6 +150,7 @@ class _Published:
     notes: Mapping[str, Note]
     options: Mapping[str, Note]
     run_time_budget_s: PositiveAmount | None = None
+    num_train: Positive | None = None  # not in files of before
     # Files of before have neither: a CPU then, and a GPU where there is one.
     cpus_per_trial: PositiveAmount = 1.0
     gpus_per_trial: Proportion = 1.0

@@ -13,7 +13,7 @@ import pytest
 from tests.tasks.published import png, publish, save_encoder, write_parquet
 from tune_adaptive.cli import run_command
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.tasks import DATASETS, TaskOptions, make_task, prepare
+from tune_adaptive.tasks import DATASETS, TaskOptions, make_task, make_tasks, prepare
 from tune_adaptive.tasks.data import Dataset
 from tune_adaptive.tasks.pretrained import find_checkpoint
 from tune_adaptive.tasks.tokens import Words
@@ -412,5 +412,6 @@ def test_what_was_prefetched_is_searched_without_a_network(
     shutil.rmtree(tmp_path / "data")
     shutil.rmtree(tmp_path / "encoder")
     options = TaskOptions(data_dir=out, model_path=str(out / "encoder"), max_length=8)
-    assert make_task("imdb/bert", options).load().train.x.shape == (90, 8)
-    assert len(make_task("mnist/cnn", options).load().train) == 90
+    texts, images = make_tasks(["imdb/bert", "mnist/cnn"], options)
+    assert texts.load().train.x.shape == (90, 8)
+    assert len(images.load().train) == 90

@@ -17,6 +17,7 @@ from tune_adaptive.analysis.check import Check
 from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.analysis.stats import (
     STUDIED,
+    UNSTUDIED,
     Comparison,
     Mean,
     Verdict,
@@ -309,6 +310,8 @@ class Analysis:
         return compare(ours, accuracies, self.history.baseline_of_record(task))
 
     def _judge(self, task: str) -> Verdict:
+        if STUDIED not in self.plan.schedules:
+            return Verdict(task, None, f"{task}: {UNSTUDIED}.")
         comparisons = self.comparisons[task]
         record = next((each for each in comparisons if each.of_record), None)
         if record is None:

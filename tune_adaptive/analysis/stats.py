@@ -10,6 +10,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 STUDIED = "adaptive"
+UNSTUDIED = f"no verdict, for {STUDIED} is not among the schedules"
 ALPHA = 0.05
 POWER = 0.8
 MIN_EQUIVALENCE_MARGIN = 0.002  # 0.2 percentage points
@@ -292,10 +293,16 @@ def _t_power(effect: float, n: int, alpha: float) -> float:
     return float(stats.nct.sf(critical, n - 1, effect * math.sqrt(n)))
 
 
-def promised_power(n: int, num_baselines: int) -> str:
-    """Say what a comparison on ``n`` seeds can find, before it is made."""
-    if num_baselines < 1:
+def promised(schedules: Sequence[str], n: int) -> str:
+    """Say what a comparison of ``schedules`` on ``n`` final seeds can find, before it is made."""
+    if len(schedules) < 2:
         return "nothing to compare: one schedule"
+    if STUDIED not in schedules:
+        return (
+            f"{UNSTUDIED}: the report shows the mean test accuracy of each on {n} final seeds, "
+            "with its interval, and tests no difference"
+        )
+    num_baselines = len(schedules) - 1
     effect = detectable_sd(n, num_baselines)
     if effect is None:
         return f"{n} final seeds and {num_baselines} baselines: too few seeds for a verdict"

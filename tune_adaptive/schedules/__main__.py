@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from tune_adaptive.cli import run_command
-from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
 from tune_adaptive.schedules import SCHEDULES, Horizon
 from tune_adaptive.schedules.simulate import simulate
+
+MAX_STEPS = 1_000_000
 
 
 def main(
@@ -26,9 +28,21 @@ def main(
 
     if action != "plot":
         raise InputError(f"unknown action {action!r}; there is plot")
-    unknown = [name for name in schedules if name not in SCHEDULES]
-    if unknown:
-        raise InputError(f"unknown schedule {unknown[0]!r}{did_you_mean(unknown[0], SCHEDULES)}")
+    problems = [
+        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+        for name in schedules
+        if name not in SCHEDULES
+    ]
+    formats = plt.gcf().canvas.get_supported_filetypes()
+    plt.close()
+    if not 1 <= total_steps <= MAX_STEPS:
+        problems.append(f"--total-steps must be in [1, {MAX_STEPS}], got {total_steps}")
+    if not 0 <= complexity <= 1:
+        problems.append(f"--complexity must be in [0, 1], got {complexity}")
+    if out.suffix.removeprefix(".").lower() not in formats:
+        problems.append(f"--out {out}: must end in one of {', '.join(sorted(formats))}")
+    if problems:
+        raise InputError("\n".join(problems))
     canvas, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     horizon = Horizon(total_steps, complexity=complexity, timer=None)
     losses = [2.0 * 0.2 ** (t / total_steps) for t in range(total_steps)]
@@ -36,8 +50,12 @@ def main(
         axes.plot(simulate(name, horizon, lr=1.0, losses=losses), label=name)
     axes.set(xlabel="optimizer step", ylabel="learning rate / base")
     axes.legend(frameon=False)
-    canvas.savefig(out, dpi=150)
-    plt.close(canvas)
+    try:
+        canvas.savefig(out, dpi=150)
+    except OSError as error:
+        raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}") from error
+    finally:
+        plt.close(canvas)
     typer.echo(out)
 
 

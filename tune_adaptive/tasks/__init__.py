@@ -2,15 +2,17 @@
 
 from tune_adaptive.tasks.data import Dataset, Description, Examples
 from tune_adaptive.tasks.datasets import DATASETS
-from tune_adaptive.tasks.task import (
+from tune_adaptive.tasks.make import (
     MODELS,
     TASKS,
-    Task,
-    TaskOptions,
+    inapplicable,
     make_task,
-    published_task,
+    make_tasks,
+    read_own_task,
+    read_task,
     unknown_task,
 )
+from tune_adaptive.tasks.task import Task, TaskOptions
 
 __all__ = [
     "DATASETS",
@@ -21,7 +23,10 @@ __all__ = [
     "Examples",
     "Task",
     "TaskOptions",
+    "inapplicable",
     "make_task",
-    "published_task",
+    "make_tasks",
+    "read_own_task",
+    "read_task",
     "unknown_task",
 ]

@@ -28,7 +28,7 @@ from ray._raylet import (  # type: ignore[attr-defined]  # its stub lacks them
 from ray.job_config import JobConfig
 
 from tune_adaptive.capacity import Capacity, NodeCapacity
-from tune_adaptive.errors import EnvironmentFault, last_line
+from tune_adaptive.errors import EnvironmentFault, InputError, last_line
 from tune_adaptive.interrupts import deferred, on_interrupt, withheld_from_children
 from tune_adaptive.packages import is_installed
 from tune_adaptive.tuning.sessions import session_folder, store_folder
@@ -358,6 +358,9 @@ def on_a_worker(
             "is it at work for others?"
         ) from error
     except ray.exceptions.RayError as error:
+        raised = getattr(error, "cause", None)
+        if isinstance(raised, InputError | EnvironmentFault):
+            raise raised from error
         raise EnvironmentFault(
             "a worker of the cluster cannot train; this package, and yours, must be installed on "
             f"every node: {last_line(str(error))}"

@@ -13,6 +13,7 @@ from ray import ObjectRef, tune
 
 from tune_adaptive.checkpoints import CheckpointStore
 from tune_adaptive.device import claim_device, has_lost_gpu, is_out_of_memory
+from tune_adaptive.errors import located
 from tune_adaptive.runs import EpochResult, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals, parse_signals
 from tune_adaptive.tasks import Task
@@ -106,7 +107,7 @@ class Worker(tune.Trainable):
             return {"interrupted": True}
         except Exception as error:
             self._epochs = None
-            trace = traceback.format_exc()
+            trace = f"{traceback.format_exc()}{located(error)}"
             if has_lost_gpu(error):  # every run that this process took would fail
                 end_process(self._store, self._run.id, trace)
             told = {"failure": trace, "transient": may_pass(error)}

@@ -1,0 +1,283 @@
+"""Tasks by name, ``dataset/model``, or a person's own; with the options that apply to them."""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.tasks import text, vision
+from tune_adaptive.tasks.data import Description, Kind
+from tune_adaptive.tasks.datasets import DATASETS, Source
+from tune_adaptive.tasks.prepare import prepare
+from tune_adaptive.tasks.pretrained import (
+    DEFAULT_ENCODER,
+    build_pretrained,
+    find_checkpoint,
+    read_checkpoint,
+)
+from tune_adaptive.tasks.task import Note, Task, TaskOptions, persons_code
+from tune_adaptive.tasks.tokens import Encoder, Subwords, Words, read_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A kind of model.
+
+    Attributes:
+        kind: Of the data it takes.
+        build: Makes it for a data set; None where the options decide how.
+        batch_size: Default.
+        num_epochs: Default horizon T.
+        max_length: Default of the most tokens of a text.
+    """
+
+    kind: Kind
+    build: Callable[[Description], nn.Module] | None
+    batch_size: int
+    num_epochs: int
+    max_length: int = 0
+
+
+MODELS: dict[str, Model] = {
+    "cnn": Model("image", vision.cnn, batch_size=64, num_epochs=20),
+    "mlp": Model("image", vision.mlp, batch_size=64, num_epochs=20),
+    "resnet18": Model("image", None, batch_size=64, num_epochs=50),
+    "lstm": Model("text", text.lstm, batch_size=32, num_epochs=20, max_length=256),
+    "bilstm": Model("text", text.bilstm, batch_size=32, num_epochs=20, max_length=256),
+    "bert": Model("text", None, batch_size=32, num_epochs=3, max_length=128),
+}
+"""Every model that a task can name; each pairs with every data set of its kind."""
+
+NUM_EPOCHS = {"fashion_mnist_mini/cnn": 6}
+"""Horizons of tasks that are shorter than their models'."""
+
+TASKS = tuple(
+    f"{dataset}/{model}"
+    for dataset, source in DATASETS.items()
+    for model, its in MODELS.items()
+    if its.kind == source.kind
+)
+"""The names of all tasks there are."""
+
+
+def make_task(name: str | Task, options: TaskOptions = TaskOptions()) -> Task:  # noqa: B008
+    """Return a task by name, ``dataset/model`` or ``package.module:variable``, or one given.
+
+    Weights of an encoder are read here; a data set when the task is asked to ``load``.
+
+    Raises:
+        InputError: There is no such task, or an option does not apply to it.
+        EnvironmentFault: An encoder is neither here nor to be had.
+    """
+    [task] = make_tasks([name], options)
+    return task
+
+
+def make_tasks(names: Sequence[str | Task], options: TaskOptions) -> list[Task]:
+    """Return several tasks; each takes those of the options that apply to it.
+
+    Raises:
+        InputError: There is no such task, or an option applies to none of them.
+        EnvironmentFault: An encoder is neither here nor to be had.
+    """
+    problems = [
+        f"--task {name}: {problem}"
+        for name in names
+        if isinstance(name, str) and (problem := unknown_task(name))
+    ]
+    if problems := problems or inapplicable(names, options):
+        raise InputError("\n".join(problems))
+    tasks = [_make(name, options) for name in names]
+    if options.augment not in (None, "none", *(task.augment for task in tasks)):
+        raise InputError(f"--augment {options.augment}: {NOT_APPLICABLE['augment']}")
+    return tasks
+
+
+def read_task(name: str, options: TaskOptions) -> Task:
+    """Return a task that a file names: a published one. Code is imported for a person only.
+
+    Raises:
+        InputError: It is none, and what to do.
+        EnvironmentFault: An encoder is neither here nor to be had.
+    """
+    if name not in TASKS:
+        raise InputError(f"{name}: a task of your own; give it again, --task module:variable")
+    return _make(name, options)
+
+
+def read_own_task(name: str | Task, options: TaskOptions) -> Task:
+    """Return a person's own task for an experiment whose ``options`` a file holds.
+
+    Raises:
+        InputError: There is no such task.
+    """
+    if isinstance(name, str) and (problem := unknown_task(name)):
+        raise InputError(f"--task {name}: {problem}")
+    return _make(name, options)
+
+
+NOT_APPLICABLE = {
+    "data_dir": "no task reads files: the embedded data and a task of your own bring theirs",
+    "model_path": "only bert starts from an encoder",
+    "max_length": "only published texts are cut to a length",
+    "stem": "only a published resnet18 has a stem to choose",
+    "augment": "only images are augmented",
+}
+"""Why an option may apply to none of the tasks; the others apply to all."""
+
+
+def inapplicable(names: Sequence[str | Task], options: TaskOptions) -> list[str]:
+    """Say which options of ``names``, tasks there are, apply to none of them."""
+    return [
+        f"--{option.replace('_', '-')} {getattr(options, option)}: {why}"
+        for option, why in NOT_APPLICABLE.items()
+        if getattr(options, option) is not None
+        and not any(_applies(option, name) for name in names)
+    ]
+
+
+def _applies(option: str, name: str | Task) -> bool:
+    """Whether an option decides anything about a task; of a person's own, its data decide."""
+    if not isinstance(name, str) or ":" in name:
+        return option not in NOT_APPLICABLE or option == "augment"
+    dataset, _, model = name.partition("/")
+    return {
+        "data_dir": DATASETS[dataset].hub is not None,
+        "model_path": model == "bert",
+        "max_length": DATASETS[dataset].kind == "text",
+        "stem": model == "resnet18",
+        "augment": DATASETS[dataset].kind == "image",
+    }.get(option, True)
+
+
+def _make(name: str | Task, options: TaskOptions) -> Task:
+    """Make a task, with those of the options that apply to it."""
+    options = replace(
+        options,
+        **{each.name: None for each in fields(options) if not _applies(each.name, name)},
+    )
+    if not isinstance(name, str) or ":" in name:
+        task = _own(name, options)
+    else:
+        task = _published(name, options)
+    return replace(
+        task,
+        batch_size=options.batch_size or task.batch_size,
+        optimizer=options.optimizer or task.optimizer,
+        clip_norm=options.clip_norm or task.clip_norm,
+    )
+
+
+SPECIFIED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+"""``package.module:variable``."""
+
+
+def unknown_task(name: str) -> str | None:
+    """Say why ``name`` cannot be a task; None if it may be one."""
+    if ":" in name:
+        return None if SPECIFIED.fullmatch(name) else _misspelt(name)
+    dataset, _, model = name.partition("/")
+    if dataset in DATASETS and model in MODELS:
+        source, wanted = DATASETS[dataset].kind, MODELS[model].kind
+        if source == wanted:
+            return None
+        fitting = ", ".join(each for each in MODELS if MODELS[each].kind == source)
+        return f"{dataset} is {source} and {model} takes {wanted}; there is {fitting} for it"
+    if dataset in DATASETS:
+        return f"unknown model {model!r}{did_you_mean(model, MODELS)}"
+    return f"unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}"
+
+
+def _misspelt(name: str) -> str:
+    """Say how a task of one's own is named, by the example of what ``name`` may have meant."""
+    path, _, variable = name.partition(":")
+    module = ".".join(part for part in path.removesuffix(".py").split("/") if part.strip("."))
+    meant = f"{module}:{variable or 'task'}"
+    told = "must be package.module:variable, as Python imports it"
+    return told + (f"; did you mean {meant!r}?" if SPECIFIED.fullmatch(meant) else "")
+
+
+def _published(name: str, options: TaskOptions) -> Task:
+    dataset, _, model_name = name.partition("/")
+    source, model = DATASETS[dataset], MODELS[model_name]
+    build, nbytes = model.build, 0
+    encoder: Encoder | None = None
+    notes: dict[str, Note] = {"data": _origin(source, options)}
+    if model.kind == "text":
+        max_length = options.max_length or model.max_length
+        notes["max_length"] = max_length
+        encoder = Words(max_length)
+    if model_name == "resnet18":
+        stem = options.stem or "cifar"
+        notes["stem"] = stem
+        build = partial(vision.resnet18, stem=stem)
+    if model_name == "bert":
+        folder, checkpoint_name = find_checkpoint(options.model_path or DEFAULT_ENCODER)
+        checkpoint = read_checkpoint(folder, checkpoint_name)
+        positions = checkpoint.config.get("max_position_embeddings", max_length)
+        if max_length > positions:
+            raise InputError(f"--max-length {max_length}: {checkpoint_name} takes {positions}")
+        num_tokens, known = len(read_tokenizer(folder)), checkpoint.config.get("vocab_size")
+        if known is not None and num_tokens > known:
+            raise InputError(
+                f"--model-path {checkpoint_name}: its tokenizer has {num_tokens} tokens, its "
+                f"embedding {known}"
+            )
+        notes |= {"checkpoint": checkpoint_name, "checkpoint_sha256": checkpoint.sha256}
+        build, nbytes = partial(build_pretrained, checkpoint=checkpoint), checkpoint.nbytes
+        encoder = Subwords(folder, max_length)
+    assert build is not None
+    return Task(
+        name=name,
+        data=partial(prepare, dataset, options.data_dir, options.train_size, encoder),
+        build=build,
+        batch_size=model.batch_size,
+        num_epochs=NUM_EPOCHS.get(name, model.num_epochs),
+        augment=options.augment or source.augment,
+        notes=notes,
+        nbytes=nbytes,
+    )
+
+
+def _origin(source: Source, options: TaskOptions) -> str:
+    if source.hub is None:
+        return "embedded in the package"
+    if options.data_dir is not None:
+        return "files in --data-dir"
+    return f"hub: {source.hub.repo}@{source.hub.revision}"
+
+
+def _own(name: str | Task, options: TaskOptions) -> Task:
+    """Check a person's own task, imported where a name is given, and take the options in."""
+    task = _imported(name) if isinstance(name, str) else name
+    if not isinstance(task, Task):
+        raise InputError(f"--task {name}: must be a tune_adaptive.Task, is {type(task).__name__}")
+    if problems := task.problems():
+        raise InputError("\n".join(f"--task {task.name}: {problem}" for problem in problems))
+    if options.augment is not None:
+        data = task.load()  # what they are decides
+        task = replace(task, data=data)
+        if data.train.kind == "image":
+            task = replace(task, augment=options.augment)
+    if options.train_size is None:
+        return task
+    num_train = options.train_size
+    return replace(task, data=lambda: task.load().with_train_size(num_train))
+
+
+def _imported(name: str) -> Any:
+    module_name, _, variable = name.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` has it, and workers inherit it
+    with persons_code(f"--task {name}"):
+        found: Any = importlib.import_module(module_name)
+        for part in variable.split("."):
+            found = getattr(found, part)
+    return found
