@@ -34,7 +34,7 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("clip_norm", "budget", "run_time_budget"), float),
     **dict.fromkeys(("name", "address", "storage_path", "precision", "signals"), str),
     **dict.fromkeys(("model_path", "optimizer", "augment", "stem"), str),
-    **dict.fromkeys(("preset", "contention", "command"), str),
+    **dict.fromkeys(("preset", "contention"), str),
     **dict.fromkeys(("space", "data_dir", "results_dir"), Path),
     "ablations": bool,
 }
@@ -88,6 +88,8 @@ def request_of(options: Mapping[str, Any]) -> Request:
         texts_of(given.get("cpus_per_trial", ())), "--cpus-per-trial"
     )
     contention = given.get("contention")
+    if "command" in given:  # it may name files that are not UTF-8, and the plan is
+        given["command"] = given["command"].encode(errors="backslashreplace").decode()
     keep_every_s = _seconds(given, "checkpoint_every")
     read: dict[str, Any] = {
         "results_dir": given.get("results_dir", Path("results")),
@@ -147,7 +149,7 @@ def _read(name: str, value: Any, kind: type) -> Any:
     if kind is int and read.bit_length() > 63:
         raise InputError(f"{option} {value!r}: must be a number of at most 64 bits")
     if is_text and (wrong := _unwritable(os.fspath(value))):
-        raise InputError(f"{option} {value!r}: {wrong}")
+        raise InputError(f"{option} {os.fspath(value)!r}: {wrong}")
     return read
 
 

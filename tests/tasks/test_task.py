@@ -65,8 +65,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
         ("x = 1", "task", {}, "has no attribute 'task'"),
         ("task = 1", "task", {}, "must be a tune_adaptive.Task, is int"),
         ("import no_such_module_at_all", "task", {}, "No module named"),
-        ("from tests.test_training import TASK", "TASK", {"max_length": 5}, "--max-length 5: only"),
-        ("from tests.test_training import TASK", "TASK", {"model_path": "x"}, "--model-path x: only"),
+        ("from tests.test_training import TASK", "TASK", {"max_length": 5}, "--max-length 5"),
+        ("from tests.test_training import TASK", "TASK", {"model_path": "x"}, "--model-path x"),
     ],
 )
 def test_a_task_of_ones_own_that_cannot_be_is_told(
