@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 
 import tune_adaptive
 from tests.conftest import run_search
+from tests.test_training import TASK, linear
 from tune_adaptive import Experiment
 from tune_adaptive.errors import InputError
 from tune_adaptive.options import OPTIONS, request_of
+from tune_adaptive.planning import prepare
 from tune_adaptive.request import PRESETS, Request
 
 SMALL = {
@@ -113,6 +116,25 @@ def test_options_may_be_values_or_what_is_typed(
         ({"epochs": 2.5}, "--epochs 2.5: must be a whole number"),
         ({"budget": "much"}, "--budget 'much': must be a number"),
         ({"epochs": float("inf")}, "--epochs inf: must be a whole number"),
+        ({"epochs": True}, "--epochs True: must be a whole number"),
+        ({"epochs": 10**400}, "--epochs: must be a number of at most 64 bits"),
+        ({"epochs": 10**5000}, "--epochs: must be a number of at most 64 bits"),
+        ({"epochs": [3]}, "--epochs \\[3\\]: must be a whole number"),
+        ({"budget": 1j}, "--budget 1j: must be a number"),
+        ({"ablations": "false"}, "--ablations 'false': must be True or False"),
+        ({"ablations": 1}, "--ablations 1: must be True or False"),
+        ({"name": 5}, "--name 5: must be a text"),
+        ({"name": b"x"}, "--name b'x': must be a text"),
+        ({"results_dir": ""}, "--results-dir '': is empty"),
+        ({"data_dir": "a\0b"}, "--data-dir 'a.x00b': must be a text"),
+        ({"preset": ["smoke"]}, "--preset \\['smoke'\\]: must be a text"),
+        ({"contention": 2}, "--contention 2: must be a text"),
+        ({"time_budget": True}, "--time-budget True: must be like 8h"),
+        ({"time_budget": b"8h"}, "--time-budget b'8h': must be like 8h"),
+        ({"gpus_per_trial": object()}, "must be a text, a number, or several in a list"),
+        ({"task": object()}, "must be a text, a number, or several in a list"),
+        ({"schedule": ["all", "step"]}, "--schedule all: every schedule there is"),
+        ({"epoch": 3, "budget": "x"}, "unknown option 'epoch'.*\n--budget 'x': must be a number"),
         ({"seed": None, "clip_norm": []}, None),
         ({"seed": np.int64(3), "budget": np.float32(2)}, None),
     ],
@@ -131,6 +153,56 @@ def test_what_is_of_another_kind_is_refused(
 def test_an_option_that_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match="unknown option 'epoch'; did you mean 'epochs'"):
         tune_adaptive.search(epoch=3)
+
+
+@pytest.mark.parametrize("switch", ["quiet", "dashboard", "verbose"])
+def test_a_switch_is_no_text(switch: str) -> None:
+    with pytest.raises(InputError, match=f"{switch} 'false': must be True or False"):
+        tune_adaptive.search(**{switch: "false"})
+
+
+def test_a_task_may_be_given_as_it_is(tmp_path: Path) -> None:
+    options = {"epochs": 1, "schedule": "step", "signals": "steady", "precision": "fp32"}
+    asked = {"task": TASK, "results_dir": tmp_path, "train_size": 64, "batch_size": 8}
+    prepared = prepare(request_of(options | asked))
+    [task] = prepared.plan.tasks
+    assert (task.name, task.num_train, task.batch_size) == ("tiny/linear", 64, 8)
+    with pytest.raises(InputError, match="there are two tasks 'tiny/linear'"):
+        prepare(request_of(options | {"task": [TASK, TASK]}))
+
+
+@pytest.mark.slow
+def test_a_task_in_memory_is_searched_interrupted_and_resumed(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is made of need not be importable where the workers are."""
+    shift = 0.5
+    task = replace(TASK, build=lambda data: torch.nn.Sequential(linear(data), Shift(shift)))
+    options = SMALL | {"train_size": 64, "quiet": True, "results_dir": tmp_path}
+    monkeypatch.setattr("tune_adaptive.api.Experiment.write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune_adaptive.search(task, name="own", **options)
+    rows = (tmp_path / "own" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "own" / "ledger.jsonl").write_text("".join(rows[:9]))
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="a task of your own; give it again"):
+        tune_adaptive.resume(tmp_path / "own", quiet=True)
+    experiment = tune_adaptive.resume(tmp_path / "own", asked=[task], quiet=True)
+    assert experiment.tasks == ["tiny/linear"]
+    assert "task='Task tiny/linear'" in experiment.analysis.plan.command
+
+
+def interrupted(experiment: Experiment) -> None:
+    raise KeyboardInterrupt
+
+
+class Shift(torch.nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits + self.by
 
 
 @pytest.mark.slow

@@ -78,6 +78,16 @@ def made_as_named(names: tuple[str, ...], options: object) -> list[Task]:
     return [replace(TASK, name=name) for name in names]
 
 
+def test_a_long_time_budget_makes_runs_longer_than_the_tasks_own() -> None:
+    [task] = plan().tasks
+    tasks = (task, replace(task, name="tiny/other", num_epochs=12))
+    whole = replace(plan(), tasks=tasks)
+    longer = within_time(whole, 2 * whole.estimated_s() / TIME_RESERVE)
+    assert [each.num_epochs for each in longer.tasks] > [each.num_epochs for each in tasks]
+    longest = within_time(whole, 1e9)
+    assert [each.num_epochs for each in longest.tasks] == [MAX_GROWTH * 3, MAX_GROWTH * 12]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -12,9 +12,11 @@ from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
-from tune_adaptive.errors import InputError, SearchStopped
+from tune_adaptive.errors import InputError, NoSuccessfulTrial, SearchStopped
 from tune_adaptive.plan import Plan
+from tune_adaptive.planning import Prepared
 from tune_adaptive.protocol import Notes, hear_again
+from tune_adaptive.protocol import run as run_again
 from tune_adaptive.runs import EpochResult, RunSpec, Slowdown
 from tune_adaptive.stages import Stages
 
@@ -253,6 +255,35 @@ def test_five_that_fail_alike_stop_the_search_and_a_resume_goes_on_after_them(pl
     again = Session(plan, session.rows)
     assert not again.stages.at_work
     assert len([row for row in again.rows if isinstance(row, ledger.RunEnded)]) == 9
+
+
+@pytest.mark.parametrize("num_that_end", [0, 1])
+def test_final_runs_that_all_fail_are_no_success(
+    tmp_path: Path, plan: Plan, num_that_end: int
+) -> None:
+    """Exit code 5 with the last failure; one that trained to its end is a result."""
+    session, left = Session(plan, []), num_that_end
+    while (run := session.stages.next()) is not None:
+        is_compared = run.stage == "final" and run.role != "canary"
+        if is_compared and not left:
+            words = f"own.py:3: in forward: {chr(65 + len(session.rows) % 7)}"  # never five alike
+            session.stages.failed(run, f"Traceback\n{words}")
+            continue
+        left -= is_compared
+        for number in range(1, run.num_epochs + 1):
+            result = replace(simulated(run, number), diverged=False)
+            if session.stages.heard(run, result) is not None:
+                break
+    assert session.stages.nothing_to_compare == (num_that_end == 0)
+    begun = {row.stage for row in session.rows if isinstance(row, ledger.StageStarted)}
+    assert ("ablation" in begun) == (num_that_end == 1)
+    if num_that_end == 0:
+        table(tmp_path / "failed", plan, session.rows)
+        experiment = Prepared(plan, tmp_path / "failed", {}, {}, past=session.rows)
+        with pytest.raises(
+            NoSuccessfulTrial, match=r"all final runs failed.*own\.py:3: in forward"
+        ):
+            run_again(experiment)
 
 
 def test_a_checkpoint_that_the_ledger_does_not_reach_is_not_used(plan: Plan) -> None:

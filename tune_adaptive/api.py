@@ -25,7 +25,7 @@ from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.guest import Guest
 from tune_adaptive.ledger import Event
 from tune_adaptive.notebook import NotebookProgress
-from tune_adaptive.options import request_of, texts_of
+from tune_adaptive.options import request_of, tasks_of, texts_of
 from tune_adaptive.planning import Prepared, prepare
 from tune_adaptive.progress import Progress
 from tune_adaptive.protocol import run
@@ -112,6 +112,8 @@ def resume(
     """
     _check_switches(quiet=quiet, dashboard=dashboard)
     check_watchers(track, dashboard and "address" not in options)
+    if "asked" in options:
+        options["asked"] = tasks_of(options["asked"])
     with reopened(Path(folder), **options) as prepared:
         view = shown(prepared, quiet)
         return carry_out(prepared, view, texts_of(track), _say if dashboard else None)

@@ -290,14 +290,15 @@ def _tried(
     normalisation needs two), is left out.
     """
     there = partial(on_a_worker, try_out, share.cpus, share.gpus)
-    why = (there if capacity.is_joined else try_out)(
-        task.without_data(),
-        data.describe(),
-        *sample(data, task.batch_size),
-        num_train=len(data.train),
-        precision="fp32" if request.precision == "auto" else request.precision,
-        on_gpu=share.gpus > 0,
-    )
+    with within_memory(task.name):
+        why = (there if capacity.is_joined else try_out)(
+            task.without_data(),
+            data.describe(),
+            *sample(data, task.batch_size),
+            num_train=len(data.train),
+            precision="fp32" if request.precision == "auto" else request.precision,
+            on_gpu=share.gpus > 0,
+        )
     if why is None:
         return data
     fewer = as_trained(data, len(data.train) - 1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tune_adaptive.device import claimed_device
 from tune_adaptive.errors import InputError, located
 from tune_adaptive.runs import Recipe
 from tune_adaptive.schedules import build_optimizer
@@ -56,26 +57,26 @@ def try_out(
         InputError: It cannot be trained, and why.
         EnvironmentFault: It does not fit in memory.
     """
-    device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
-    with persons_code(f"{task.name}: its model"):
-        model = _built(task, description).to(device)
-        model = model.to(memory_format=torch.channels_last)
-    feed = make_feed(description, task.augment, device, seed=0)
-    trial = _Trial(task, model, feed, description.num_classes, precision)
-    first = Split.of(training, device)
-    trial.train(first)
-    held_out = Split.of(validation, device)
-    trial.validate(held_out)
-    trial.validate(_cut(held_out, 1))  # a last batch of one is nothing rare there
-    num_last = num_train % task.batch_size
-    if num_last in (0, len(first)):
-        return None
-    try:
-        trial.train(_cut(first, num_last))
-    except InputError as error:
-        if num_last > 1:
-            raise
-        return located(error.__cause__ or error)
+    with claimed_device(1, on_gpu) as device:
+        with persons_code(f"{task.name}: its model"):
+            model = _built(task, description).to(device)
+            model = model.to(memory_format=torch.channels_last)
+        feed = make_feed(description, task.augment, device, seed=0)
+        trial = _Trial(task, model, feed, description.num_classes, precision)
+        first = Split.of(training, device)
+        trial.train(first)
+        held_out = Split.of(validation, device)
+        trial.validate(held_out)
+        trial.validate(_cut(held_out, 1))  # a last batch of one is nothing rare there
+        num_last = num_train % task.batch_size
+        if num_last in (0, len(first)):
+            return None
+        try:
+            trial.train(_cut(first, num_last))
+        except InputError as error:
+            if num_last > 1:
+                raise
+            return located(error.__cause__ or error)
     return None
 
 

@@ -10,9 +10,19 @@ from torch import nn
 
 from tests.tasks.published import publish, save_encoder
 from tune_adaptive.runs import Configuration, Recipe, RunSpec
-from tune_adaptive.tasks import DATASETS, MODELS, TASKS, Description, Task, TaskOptions, make_task
+from tune_adaptive.tasks import (
+    DATASETS,
+    MODELS,
+    TASKS,
+    Description,
+    Task,
+    TaskOptions,
+    make_task,
+    make_tasks,
+)
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training import Material, train
+from tune_adaptive.tryout import sample, try_out
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
@@ -37,7 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepared(name: str, options: TaskOptions, device: torch.device = CPU) -> tuple[Task, Material]:
-    task = make_task(name, options)
+    [task, _] = make_tasks([name, "imdb/bert"], options)
     data = task.load()
     splits = (Split.of(split, device) for split in (data.train, data.validation))
     return task, Material(task, data.describe(), *splits)
@@ -54,6 +64,20 @@ def test_a_task_trains_and_repeats_itself(name: str, options: TaskOptions) -> No
     assert not first.diverged
     for metric in ("train_loss", "val_loss", "val_accuracy", "test_accuracy", "lrs"):
         assert getattr(first, metric) == getattr(again, metric)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_can_be_tried_out(name: str, options: TaskOptions) -> None:
+    task, material = prepared(name, options)
+    first = sample(task.load(), task.batch_size)
+    for num_train in (40, 41):  # the second with a last batch of one
+        tried = try_out(
+            *(task, material.description, *first),
+            num_train=num_train,
+            precision="fp32",
+            on_gpu=False,
+        )
+        assert tried is None
 
 
 @pytest.mark.gpu

@@ -128,13 +128,13 @@ def persons_code(what: str) -> Iterator[None]:
 
     Raises:
         InputError: It raised something, or would have ended the process.
-        EnvironmentFault: It ran out of memory.
+        EnvironmentFault: It ran out of a GPU's memory.
     """
     try:
         yield
-    except (InputError, EnvironmentFault):
+    except (InputError, EnvironmentFault, MemoryError):
         raise
-    except (MemoryError, OutOfMemoryError) as error:
+    except OutOfMemoryError as error:
         raise EnvironmentFault(f"{what}: {located(error)}") from error
     except (Exception, SystemExit) as error:
         raise InputError(f"{what}: {located(error)}") from error
