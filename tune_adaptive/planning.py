@@ -19,7 +19,7 @@ import torch
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import expanded
-from tune_adaptive.inspection import check_memory, inspect_data, load_data
+from tune_adaptive.inspection import check_memory, inspect_data, load_data, within_memory
 from tune_adaptive.ledger import Event
 from tune_adaptive.packages import version
 from tune_adaptive.packing import Packed, trials_on_a_gpu

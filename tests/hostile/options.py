@@ -269,7 +269,7 @@ ROWS: tuple[Row, ...] = (
         "a folder whose name is not UTF-8",
         f"{PLAN} --epochs 1 --task mnist/cnn --data-dir \udcff",
         2,
-        "--data-dir .*must be UTF-8",
+        "--data-dir .*not UTF-8",
     ),
     Row("a factor of contention", f"{SMALL} --contention 99999x@4%", 2, "--contention .*1000"),
     Row("a duration in other digits", "search --plan --time-budget ٣h", 2, "--time-budget .*8h"),
