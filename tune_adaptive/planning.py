@@ -19,7 +19,7 @@ import torch
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import expanded
-from tune_adaptive.inspection import check_memory, inspect_data, load_data, within_memory
+from tune_adaptive.inspection import check_memory, inspect_data, load_data
 from tune_adaptive.ledger import Event
 from tune_adaptive.packages import version
 from tune_adaptive.packing import Packed, trials_on_a_gpu
@@ -290,7 +290,7 @@ def _tried(
     normalisation needs two), is left out.
     """
     there = partial(on_a_worker, try_out, share.cpus, share.gpus)
-    with within_memory(task.name):
+    try:
         why = (there if capacity.is_joined else try_out)(
             task.without_data(),
             data.describe(),
@@ -299,6 +299,8 @@ def _tried(
             precision="fp32" if request.precision == "auto" else request.precision,
             on_gpu=share.gpus > 0,
         )
+    except MemoryError as error:
+        raise EnvironmentFault(f"{task.name}: a step does not fit in memory: {error}") from error
     if why is None:
         return data
     fewer = as_trained(data, len(data.train) - 1)
