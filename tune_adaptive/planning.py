@@ -246,9 +246,7 @@ def _folder(request: Request) -> Path:
 def _make_tasks(request: Request) -> dict[str, Task]:
     """Make the tasks, by their own names."""
     tasks: dict[str, Task] = {}
-    for given, task in zip(
-        request.tasks, make_tasks(request.tasks, request.options), strict=True
-    ):
+    for given, task in zip(request.tasks, make_tasks(request.tasks, request.options), strict=True):
         asked = given if isinstance(given, str) else task.name
         if task.name in tasks:
             raise InputError(f"--task {asked}: there is a task {task.name!r} already")
