@@ -315,3 +315,11 @@ def test_a_schedule_of_any_class_is_observed(
     results = list(train(run, material))
     assert (len(told), results[-1].num_steps, results[-1].ended) == (10, 10, True)
     assert [val_loss is not None for _, val_loss in told] == [t % 4 == 3 for t in range(10)]
+
+
+def test_what_no_schedule_observes_is_not_in_the_recording(material: Material) -> None:
+    rows: dict[str, list[Signal]] = {"step": [], "plateau": []}
+    for schedule, heard in rows.items():
+        list(train(spec(schedule), material, record=heard.extend))
+    between = {name: sum(s.lr is None for s in heard) for name, heard in rows.items()}
+    assert between == {"step": 0, "plateau": 3}

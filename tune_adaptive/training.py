@@ -208,7 +208,7 @@ def train(
             if listener.progress is not None:
                 progress = listener.progress
             usage = meter.read()
-            if listener.val_interval is None:
+            if listener.observes and listener.val_interval is None:
                 told.val_loss(num_steps, val_loss)
             signals = told.take(losses_read)
             if record is not None:

@@ -43,6 +43,9 @@ def reference_lrs(
     looks: list[tuple[float, float]] = []
     lrs = [lr(0, p, m)]
     for t in range(1, len(losses) + 1):
+        if p >= 1:
+            lrs.append(lrs[-1])  # the budget is spent: the rate is held
+            continue
         p = next_p(t, p, total_steps, resource_weight, seconds[:t], time_budget_s)
         if feedback and t % feedback_interval == 0 and t > warmup_steps:
             window = losses[t - feedback_interval : t]

@@ -36,6 +36,7 @@ def test_a_scheduler_without_any_of_it_has_the_defaults() -> None:
     assert listener.val_interval is listener.progress is None
     assert listener.finished is listener.diverged is listener.wants_grad_norm is False
     assert listener.step_s(1.5) == 1.5
+    assert not listener.observes
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,11 @@ class Listener:
         for read in ("finished", "diverged", "progress"):
             getattr(self, read)
 
+    @property
+    def observes(self) -> bool:
+        """Whether the schedule is told anything."""
+        return self._observe is not None
+
     def observe(self, **signals: Any) -> None:
         """Tell the schedule those of ``signals`` that it takes, if there are any."""
         told = {name: signals.get(name) for name in self._takes}
