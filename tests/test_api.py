@@ -166,7 +166,7 @@ def test_a_task_may_be_given_as_it_is(tmp_path: Path) -> None:
     prepared = prepare(request_of(options | asked))
     [task] = prepared.plan.tasks
     assert (task.name, task.num_train, task.batch_size) == ("tiny/linear", 64, 8)
-    with pytest.raises(InputError, match="there are two tasks 'tiny/linear'"):
+    with pytest.raises(InputError, match="there is a task 'tiny/linear' already"):
         prepare(request_of(options | {"task": [TASK, TASK]}))
 
 
