@@ -223,7 +223,7 @@ def test_the_plan_is_shown_and_nothing_is_written(
             "--data-dir no/such: has no folder mnist",
         ),
         (["--task", "no_such.module:task"], "ModuleNotFoundError: No module named 'no_such'"),
-        (["--space", "no/such/folder"], "there is no such file"),
+        (["--space", "no/such/folder"], "adaptive.toml: cannot be read: No such file"),
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_code_2(
