@@ -329,9 +329,19 @@ class Plan:
         if (found := document.pop("format", None)) != FORMAT:
             raise InputError(f"{path}: a plan of format {shown(found)}; this reads {FORMAT}")
         plan = convert(document, cls, str(path))
-        if problems := [f"{path}: {problem}" for problem in _contradictions(plan)]:
-            raise DecodeError(problems)
+        check_plan(plan, str(path))
         return plan
+
+
+def check_plan(plan: Plan, source: str) -> None:
+    """Check that a plan is one that can be read back.
+
+    Raises:
+        InputError: It is not, with every problem.
+    """
+    convert(asdict(plan), Plan, source)
+    if problems := [f"{source}: {problem}" for problem in _contradictions(plan)]:
+        raise DecodeError(problems)
 
 
 def _contradictions(plan: Plan) -> Iterator[str]:

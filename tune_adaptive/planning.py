@@ -24,7 +24,7 @@ from tune_adaptive.ledger import Event
 from tune_adaptive.packages import version
 from tune_adaptive.packing import Packed, trials_on_a_gpu
 from tune_adaptive.pilots import Measured, measure_task
-from tune_adaptive.plan import NAME, Plan, TaskPlan
+from tune_adaptive.plan import NAME, Plan, TaskPlan, check_plan
 from tune_adaptive.request import Request, check_request
 from tune_adaptive.runs import Configuration, Recipe, Signal, Value, file_name
 from tune_adaptive.schedules import (
@@ -173,6 +173,7 @@ def prepare(request: Request) -> Prepared:
     )
     if request.time_budget_s is not None:
         plan = within_time(plan, request.time_budget_s)
+    check_plan(plan, "the plan")
     return Prepared(
         plan, folder, tasks, datasets, replay, address=request.address, nice=request.nice
     )

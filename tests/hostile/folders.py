@@ -470,6 +470,13 @@ RESUMED += [
         both(changed(same, unfinished=True), line("finished/plan.toml", "high", "0.5")),
     ),
     Row(
+        "its plan's options are of other types",
+        RESUME,
+        2,
+        "the plan's options: train_size = '8': must be a whole number >= 1",
+        both(changed(same, unfinished=True), line("finished/plan.toml", "train_size", '"8"')),
+    ),
+    Row(
         "its recordings are gone",
         RESUME,
         2,

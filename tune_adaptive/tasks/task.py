@@ -10,6 +10,7 @@ from typing import Any, get_args
 from torch import OutOfMemoryError, Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tune_adaptive.codec import Positive, convert
 from tune_adaptive.errors import EnvironmentFault, InputError, located
 from tune_adaptive.runs import OPTIMIZER_NAMES
 from tune_adaptive.tasks.data import Dataset, Description
@@ -158,9 +159,9 @@ class TaskOptions:
 
     data_dir: Path | None = None
     model_path: str | None = None
-    train_size: int | None = None
-    max_length: int | None = None
-    batch_size: int | None = None
+    train_size: Positive | None = None
+    max_length: Positive | None = None
+    batch_size: Positive | None = None
     optimizer: str | None = None
     augment: Augment | None = None
     stem: Stem | None = None
@@ -180,9 +181,6 @@ class TaskOptions:
         """
         moved = {"data_dir": data_dir, "model_path": model_path}
         options: dict[str, Any] = {**recorded} | {k: v for k, v in moved.items() if v is not None}
-        if "data_dir" in options:
-            options["data_dir"] = Path(options["data_dir"])
-        try:
-            return cls(**options)
-        except TypeError as error:
-            raise InputError(f"the plan's options: {error}") from error
+        where = options.pop("data_dir", None)
+        read = convert(options, cls, "the plan's options")
+        return read if where is None else replace(read, data_dir=Path(where))
