@@ -351,7 +351,7 @@ class AdaptiveLR(ListeningLR):
         starts = self.last_epoch == 0 and epoch is None
         bases = [float(lr) for lr in self.base_lrs] if starts else None
         self._rates.start(self.optimizer.param_groups, bases)
-        self._write()
+        self._last_lr = self._rates.write(self.optimizer.param_groups, self._own_lrs())
 
     def _advance(self) -> None:
         steps = self._steps
@@ -359,17 +359,19 @@ class AdaptiveLR(ListeningLR):
             self._ignore()
             return
         steps.stepped, steps.found_inf = steps.always, None
-        ended = self._clock.p >= 1.0
+        clock, optimizer = self._clock, self.optimizer
+        ended = clock.p >= 1.0
         t = self.last_epoch = self.last_epoch + 1
-        self._clock.advance(t)
+        clock.advance(t)
         if ended:
-            self._last_lr = rates_of(self.optimizer)
+            self._last_lr = rates_of(optimizer)
             return
         if t % self.feedback_interval == 0 and self._hears:
             self._look()
-        if len(self._groups) != len(self.optimizer.param_groups):
+        groups = optimizer.param_groups
+        if len(self._groups) != len(groups):
             self._take_in_new_groups()
-        self._write()
+        self._last_lr = self._rates.write(groups, self._own_lrs())
 
     def _ignore(self) -> None:
         """Stay where no optimizer step was seen, and say so where that goes on and on."""
@@ -414,9 +416,6 @@ class AdaptiveLR(ListeningLR):
             lr = base * warm * anneal * m
             lrs.append(min_lr if lr < min_lr else max_lr if lr > max_lr else lr)
         return lrs
-
-    def _write(self) -> None:
-        self._last_lr = self._rates.write(self.optimizer.param_groups, self._own_lrs())
 
     def _look(self) -> None:
         if self.last_epoch <= self.warmup_steps:

@@ -18,6 +18,8 @@ Rate = float | Tensor
 class SharedRates:
     """What one schedule wrote into each group, and what others made of it."""
 
+    __slots__ = ("_before_restore", "_factors", "_tensors", "_written")
+
     def __init__(self) -> None:
         self._factors: list[Rate] = []
         self._written: list[Rate] = []
@@ -54,12 +56,13 @@ class SharedRates:
     def write(self, groups: Iterable[Group], lrs: list[float]) -> list[Rate]:
         """Write ``lrs``, times what others made of the last ones, and return what was written."""
         written: list[Rate] = lrs  # type: ignore[assignment]  # floats become tensors in place
+        before, factors = self._written, self._factors
         for i, group in enumerate(groups):
             present = group["lr"]
             if isinstance(present, Tensor):
                 written[i] = self._write_tensor(i, present, lrs[i])
                 continue
-            if present is not self._written[i] or self._factors[i] != 1.0:
+            if present is not before[i] or factors[i] != 1.0:
                 lrs[i] *= self._factor(i, float(present), lrs[i])
             group["lr"] = lrs[i]
         self._written = written
