@@ -325,6 +325,7 @@ ROWS: tuple[Row, ...] = (
         Row(f"{command} of what is not there", f"{command} nowhere", 2, f"{re.escape('nowhere')}: ")
         for command in ("report", "export", "status", "verify")
     ),
+    Row("a report elsewhere", "report nowhere --out x", 2, "--out x: one experiment's report"),
     Row("report into a file", "report {finished} {finished} --out x", 2, ".*given twice"),
     Row(
         "prefetch an encoder for none", "prefetch --task mnist/cnn --model-path x --to y", 2, "--mo"

@@ -16,9 +16,10 @@ import pytest
 from tests.analysis.maker import honest
 from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.export import export
 from tune_adaptive.plan import hash_file
-from tune_adaptive.report import write_report
+from tune_adaptive.report import write_comparison, write_report
 from tune_adaptive.runs import Configuration
 
 FIGURES = (
@@ -199,6 +200,9 @@ def test_several_experiments_are_compared_on_one_page(finished: Path, tmp_path: 
     assert "not independent" in text, "both have seed 0"
     page = Page((tmp_path / "page" / "comparison.html").read_text(encoding="utf-8"))
     assert (page.fetched, page.open) == (["data:,"], [])
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFault, match=r"--out .*file/page: cannot be made: Not a dir"):
+        write_comparison([Analysis(finished), Analysis(other)], tmp_path / "file" / "page")
 
 
 @pytest.mark.parametrize(

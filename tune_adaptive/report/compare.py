@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
-from tune_adaptive.errors import InputError
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import write_whole
 from tune_adaptive.plan import model_notes
 from tune_adaptive.report.write import render
@@ -47,12 +47,16 @@ def write_comparison(analyses: Sequence[Analysis], out: Path) -> list[Path]:
 
     Raises:
         InputError: They cannot be compared, and why.
+        EnvironmentFault: ``out`` cannot be written.
     """
     shared = compare_experiments(analyses)
     names = [analysis.plan.name for analysis in analyses]
     seeds = [analysis.plan.seed for analysis in analyses]
     paths = []
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"--out {out}: cannot be made: {error.strerror}") from error
     for name in ("comparison.html", "comparison.md"):
         text = render(
             name,
