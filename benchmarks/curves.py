@@ -18,8 +18,8 @@ import torch
 import typer
 from scipy.stats.qmc import Sobol
 
+from tune_adaptive.arm_spaces import builder_defaults
 from tune_adaptive.pilots import calibrate
-from tune_adaptive.planning import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
 from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
 from tune_adaptive.tasks import make_task

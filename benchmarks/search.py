@@ -38,8 +38,9 @@ import typer
 from scipy.stats.qmc import Halton
 
 from tune_adaptive import ledger
+from tune_adaptive.arm_spaces import builder_defaults
 from tune_adaptive.pilots import calibrate
-from tune_adaptive.planning import builder_defaults, cpus_here
+from tune_adaptive.planning import cpus_here
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
 from tune_adaptive.spaces import default_space_dir, load_space
 from tune_adaptive.tasks import TaskOptions, make_task

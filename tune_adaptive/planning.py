@@ -2,12 +2,11 @@
 
 import bisect
 import datetime
-import inspect
 import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from tune_adaptive.arm_spaces import load_spaces
 from tune_adaptive.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.folder import expanded
@@ -26,19 +26,12 @@ from tune_adaptive.packing import Packed, trials_on_a_gpu
 from tune_adaptive.pilots import Measured, measure_task
 from tune_adaptive.plan import NAME, Plan, TaskPlan, check_plan
 from tune_adaptive.request import Request, check_request
-from tune_adaptive.runs import Configuration, Recipe, Signal, Value, file_name
-from tune_adaptive.schedules import (
-    SCHEDULES,
-    Horizon,
-    Listener,
-    build_optimizer,
-    set_mode,
-)
+from tune_adaptive.runs import Signal, file_name
 from tune_adaptive.shares import Share, most_on_a_gpu, share_out
 from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
-from tune_adaptive.spaces import SearchSpace, SpaceError, load_space
+from tune_adaptive.spaces import SearchSpace
 from tune_adaptive.tasks import Dataset, Task, make_tasks
 from tune_adaptive.together import measure_packing
 from tune_adaptive.tryout import as_trained, sample, try_out
@@ -57,8 +50,6 @@ little more, and overfit."""
 MAX_PILOTS = 4
 MAX_FILE_NAME = 132
 """Of a task: a run's file has its schedule, stage, number and ablation beside it, 255 in all."""
-NUM_STEPS = 20
-"""Steps of the runs that try out a space."""
 MIN_HANG_S, HANG_EPOCHS = 600.0, 30
 MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of MiB
 
@@ -91,7 +82,7 @@ def prepare(request: Request) -> Prepared:
         session_folder()  # a Ray that cannot start is reported before anything is read
     folder = _folder(request)
     tasks = _make_tasks(request)
-    spaces = _load_spaces(request, tasks)
+    spaces = load_spaces(request, tasks)
     signals, _, recording = request.signals.partition(":")
     replay = read_signals(expanded(recording, "--signals replay:")) if signals == "replay" else []
     with joined(request.address) if request.address else nullcontext():
@@ -305,85 +296,6 @@ def _tried(
     fewer = as_trained(data, len(data.train) - 1)
     told = f"1 of {len(data.train)} training examples is left out, alone in its batch: {why}"
     return replace(fewer, remarks=(*fewer.remarks, told))
-
-
-def _load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, str], SearchSpace]:
-    """Read the space of every arm; report the problems of all files at once."""
-    problems: list[str] = []
-    spaces: dict[tuple[str, str], SearchSpace] = {}
-    common = asdict(Recipe())
-    for name, task in tasks.items():
-        for schedule in request.schedules:
-            try:
-                space = load_space(
-                    request.space_dir,
-                    schedule,
-                    name,
-                    optimizer=task.optimizer,
-                    common_defaults=common,
-                    schedule_defaults=builder_defaults(schedule),
-                )
-                spaces[name, schedule] = space
-                problems += _unusable(space, schedule, task.optimizer, request.space_dir)
-            except SpaceError as error:
-                problems += error.problems
-    if problems:
-        raise SpaceError(dict.fromkeys(problems))
-    return spaces
-
-
-def _unusable(
-    space: SearchSpace, schedule: str, optimizer_name: str, directory: Path
-) -> Iterator[str]:
-    """Build the schedule at each bound of its space and step it to its end; say what fails."""
-    seen: set[str] = set()
-    for values in space.corners():
-        try:
-            lrs = _lrs(Configuration.from_values(schedule, values), optimizer_name)
-        except Exception as error:  # a builder may be anybody's
-            told = str(error) or type(error).__name__
-        else:
-            if all(0 <= lr < math.inf for lr in lrs):
-                continue
-            told = (
-                f"it sets the learning rate to {next(lr for lr in lrs if not 0 <= lr < math.inf)}"
-            )
-        if told in seen:
-            continue
-        seen.add(told)
-        shown = ", ".join(f"{name} = {value!r}" for name, value in values.items())
-        yield f"{directory / schedule}.toml: within its bounds, {told} (at {shown})"
-
-
-def _lrs(configuration: Configuration, optimizer_name: str) -> list[float]:
-    """Return the learning rates of a short run of nothing."""
-    recipe = configuration.recipe
-    optimizer = build_optimizer(
-        configuration.schedule,
-        [torch.nn.Parameter(torch.zeros(1))],
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        optimizer=optimizer_name,
-    )
-    horizon = Horizon(NUM_STEPS, round(NUM_STEPS * recipe.warmup_frac), timer=None)
-    schedule = SCHEDULES[configuration.schedule](optimizer, horizon, **configuration.parameters)
-    Listener(schedule)
-    set_mode(optimizer, training=True)
-    lrs = []
-    for _ in range(NUM_STEPS):
-        lrs.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        schedule.step()
-    return lrs
-
-
-def builder_defaults(schedule: str) -> dict[str, Value]:
-    """Return the schedule's own hyperparameters and defaults: its builder's signature."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(SCHEDULES[schedule]).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
 
 
 def _memory_bytes() -> int:

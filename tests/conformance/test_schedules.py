@@ -12,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tests.schedules.watched import Watched, watched
-from tune_adaptive.planning import builder_defaults
+from tune_adaptive.arm_spaces import builder_defaults
 from tune_adaptive.runs import RECIPE_NAMES, Recipe
 from tune_adaptive.schedules import (
     SCHEDULES,

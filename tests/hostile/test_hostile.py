@@ -30,7 +30,7 @@ ROWS: tuple[Row, ...] = (
     *environments.ROWS,
     *signals.ROWS,
 )
-MIN_ROWS = 1
+MIN_ROWS = 120
 
 
 def told_here(arguments: list[str]) -> int:
