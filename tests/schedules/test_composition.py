@@ -130,6 +130,36 @@ def test_restored_without_its_optimizer_it_goes_on_from_its_own_state() -> None:
     assert walk(second, 6)[1:] == walk(first, 6)[1:]
 
 
+@pytest.mark.parametrize("lr", [BASE, torch.tensor(BASE)], ids=["float", "tensor"])
+@pytest.mark.parametrize("with_optimizer", [True, False])
+@pytest.mark.parametrize("cut", [4, 5, 9])
+def test_restored_at_or_beyond_the_end_it_holds_the_same_rate(
+    cut: int, with_optimizer: bool, lr: Any
+) -> None:
+    """Its budget of four seconds is spent after four steps, in the midst of its warm-up."""
+
+    def build() -> AdaptiveLR:
+        options = PLAIN | {"warmup_steps": 8, "power": 0.0, "resource_weight": 1.0}
+        optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=copy.deepcopy(lr))
+        return AdaptiveLR(optimizer, 10, time_budget_s=4.0, **options)
+
+    def spend(schedule: AdaptiveLR, num_steps: int) -> list[float]:
+        for _ in range(num_steps):
+            schedule.optimizer.step()
+            schedule.observe(seconds=1.0)
+            schedule.step()
+        return [float(group["lr"]) for group in schedule.optimizer.param_groups]
+
+    first, second = build(), build()
+    (last,) = spend(first, cut)
+    assert first.finished and 0 < last < BASE
+    if with_optimizer:
+        second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(first.state_dict())
+    assert spend(second, 1) == spend(first, 1) == [pytest.approx(last)]
+    assert spend(second, 3) == spend(first, 3) == [pytest.approx(last)]
+
+
 def test_alone_it_writes_its_own_rate_to_the_bit() -> None:
     schedule = AdaptiveLR(sgd(), 7, **PLAIN)
     for _ in range(7):

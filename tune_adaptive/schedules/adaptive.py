@@ -364,6 +364,7 @@ class AdaptiveLR(ListeningLR):
         t = self.last_epoch = self.last_epoch + 1
         clock.advance(t)
         if ended:
+            self._rates.hold(optimizer.param_groups)
             self._last_lr = rates_of(optimizer)
             return
         if t % self.feedback_interval == 0 and self._hears:

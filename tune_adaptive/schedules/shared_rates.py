@@ -69,6 +69,16 @@ class SharedRates:
         self._before_restore = None
         return written
 
+    def hold(self, groups: Sequence[Group]) -> None:
+        """Leave the rates as they are; what was restored without its optimizer is written once."""
+        before, self._before_restore = self._before_restore, None
+        for group, old, lr in zip(groups, before or (), self._written, strict=False):
+            present = group["lr"]
+            if isinstance(present, Tensor):
+                present.copy_(torch.where(present == old, lr, present))
+            elif present == old:
+                group["lr"] = lr
+
     def _factor(self, i: int, present: float, own: float) -> float:
         factor, before = float(self._factors[i]), float(self._written[i])
         if self._before_restore is not None and present == self._before_restore[i]:
