@@ -84,7 +84,7 @@ CUT = "step-0000"
     [
         ("", nothing, [], 2, "it ran to its end"),
         (CUT, spoil_row, [], 2, "line 4 cannot be read"),
-        (CUT, edit("seed = 0", "seed = 3"), [], 2, "plan was edited"),
+        (CUT, edit("seed = 0", "seed = 3"), [], 2, "plan.toml: was edited after"),
         (CUT, edit('data_sha256 = "', 'data_sha256 = "0'), [], 2, "its data was"),
         (CUT, edit("batch_size = 64", "batch_size = 9"), [], 2, "its batch_size was 9"),
         (CUT, edit('optuna = "', 'optuna = "9'), [], 3, "begun with optuna 9"),
