@@ -19,7 +19,11 @@ class Watched(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func not in (torch.Tensor.detach, torch.Tensor._version.__get__):
+        if func not in (
+            torch.Tensor.detach,
+            torch.Tensor.dim,
+            torch.Tensor._version.__get__,
+        ):
             Watched.num_reads += 1
         return super().__torch_function__(func, types, args, kwargs or {})
 

@@ -7,6 +7,7 @@ brings a rise of its own instead. Stepped on beyond T, each holds lr(T).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -303,7 +304,22 @@ def greedy(
         interval=max(5, int(interval_frac * horizon.total_steps)),
         warmup_steps=horizon.warmup_steps,
         num_steps=horizon.total_steps,
+        take_in=GreedyBounds(min_lr_ratio, max_lr_ratio),
     )
+
+
+@dataclass(frozen=True)
+class GreedyBounds:
+    """Bounds of a param group that is added later; ``GreedyLR`` has lists of them."""
+
+    min_lr_ratio: float
+    max_lr_ratio: float
+
+    def __call__(self, inner: Any, base: float) -> None:
+        """Give ``inner`` those of a group with base rate ``base``."""
+        inner.min_lrs = [*inner.min_lrs, self.min_lr_ratio * base]  # a state may hold the lists
+        inner.max_lrs = [*inner.max_lrs, self.max_lr_ratio * base]
+        inner._init_lrs = [*inner._init_lrs, base]
 
 
 def _flat(optimizer: Optimizer) -> Build:

@@ -13,7 +13,15 @@ from torch.optim import Optimizer
 
 from tune_adaptive.schedules.following import require_optimizer
 from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import SIGNALS, ListeningLR, Signal, Window, like, set_rates
+from tune_adaptive.schedules.listening import (
+    SIGNALS,
+    ListeningLR,
+    Signal,
+    Window,
+    explains_new_groups,
+    like,
+    set_rates,
+)
 
 REFERENCE_BATCH_SIZE = 64
 UNKNOWN_LOAD = 0.5
@@ -22,7 +30,8 @@ UNKNOWN_LOAD = 0.5
 class _StatefulLR(ListeningLR):
     """Per-group levels that a rule moves within bounds, after a linear warm-up.
 
-    From step ``num_steps`` on they are held; None moves them for ever.
+    From step ``num_steps`` on they are held; None moves them for ever. Param groups added later
+    are refused by ``step``.
     """
 
     def __init__(
@@ -56,9 +65,10 @@ class _StatefulLR(ListeningLR):
 
     def _update_lr(self, epoch: int | None = None) -> None:
         t = self.last_epoch + 1 if epoch is None else epoch
-        if t > 0 and (self.num_steps is None or t <= self.num_steps):
-            self._move(t)
-        super()._update_lr(epoch)
+        with explains_new_groups(self):
+            if t > 0 and (self.num_steps is None or t <= self.num_steps):
+                self._move(t)
+            super()._update_lr(epoch)
 
     def _move(self, t: int) -> None:
         """Change the levels after step ``t``, if it is time."""
@@ -258,7 +268,7 @@ class FeedbackLR(_StatefulLR):
     ) -> None:
         """Hear the signal it listens to; see :class:`ListeningLR`."""
         heard = {"val_loss": val_loss, "loss": loss, "grad_norm": grad_norm}
-        self._window.add(heard[self.listens])
+        self._window.add(heard[self.listens], self.listens)
 
     def _move(self, t: int) -> None:
         if t % self.interval:

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tune_adaptive.schedules.listening import floats
+from tune_adaptive.schedules.listening import floats, scalar
 
 SPIKE_RATIO = 10.0
 NUM_SPIKE_WINDOWS = 20
@@ -57,11 +57,9 @@ class Level:
     def hear(self, loss: float | Tensor | None, grad_norm: float | Tensor | None) -> None:
         """Keep a step's loss and gradient norm; a tensor stays on its device unread."""
         if loss is not None:
-            self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
+            self._losses.append(scalar("loss", loss))
         if grad_norm is not None:
-            self._grad_norms.append(
-                grad_norm.detach() if isinstance(grad_norm, Tensor) else float(grad_norm)
-            )
+            self._grad_norms.append(scalar("grad_norm", grad_norm))
 
     def look(self, holding: bool, lowest: float, highest: float) -> None:
         """Move m by what was heard since the last look, and forget it.

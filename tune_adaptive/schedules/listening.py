@@ -1,7 +1,7 @@
 """Schedulers that are told how training goes, and so may change their mind."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -88,16 +88,34 @@ class Window:
     def __init__(self) -> None:
         self.values: list[float | Tensor] = []
 
-    def add(self, value: float | Tensor | None) -> None:
+    def add(self, value: float | Tensor | None, name: str = "value") -> None:
         """Keep a value, if there is one; a tensor stays on its device."""
         if value is not None:
-            self.values.append(value.detach() if isinstance(value, Tensor) else float(value))
+            self.values.append(scalar(name, value))
 
     def mean(self) -> float | None:
         """Return the mean of what was kept and forget it; None where there is nothing."""
         values = floats(self.values)
         self.values = []
         return sum(values) / len(values) if values else None
+
+
+def scalar(name: str, value: float | Tensor) -> float | Tensor:
+    """Return a number as ``float``, or a tensor of one element without dimensions, unread.
+
+    Raises:
+        ValueError: The tensor has none or several elements.
+    """
+    if not isinstance(value, Tensor):
+        return float(value)
+    if value.dim() == 0:
+        return value.detach()
+    if value.numel() != 1:
+        raise ValueError(
+            f"{name} must be a number or a tensor of one element, got shape "
+            f"{tuple(value.shape)}; reduce it first, for instance with .mean()."
+        )
+    return value.detach().reshape(())
 
 
 def floats(values: Sequence[float | Tensor]) -> list[float]:
@@ -123,7 +141,33 @@ def rates_of(optimizer: Optimizer) -> list[float | Tensor]:
 def set_rates(optimizer: Optimizer, lrs: Sequence[float | Tensor]) -> None:
     """Write rates into the groups; one that is a tensor is filled in place, as torch does."""
     for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr.squeeze() if isinstance(lr, Tensor) else lr)
-        else:
-            group["lr"] = float(lr)
+        set_rate(group, lr)
+
+
+def set_rate(group: dict[str, Any], lr: float | Tensor) -> None:
+    """Write a rate into one group; see :func:`set_rates`."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr.squeeze() if isinstance(lr, Tensor) else lr)
+    else:
+        group["lr"] = float(lr)
+
+
+@contextmanager
+def explains_new_groups(schedule: LRScheduler) -> Iterator[None]:
+    """Say what is the matter where a schedule fails for groups added after it was created.
+
+    Raises:
+        ValueError: What torch raises there, in words that name the cause and what to do.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, IndexError) as error:
+        num_known = len(schedule.base_lrs)
+        num_groups = len(schedule.optimizer.param_groups)
+        if num_groups == num_known:
+            raise
+        raise ValueError(
+            f"This schedule cannot take in param groups that were added after it was created "
+            f"({num_groups} groups now, {num_known} then). Create the optimizer with all its "
+            "groups, or schedule it with AdaptiveLR, which takes in new ones."
+        ) from error

@@ -39,6 +39,8 @@ class MetricLR(ListeningLR):
         interval: Steps of that window, >= 1.
         warmup_steps: Steps of linear warm-up, >= 0, in which the metric is not heard.
         num_steps: Steps after which it is not heard any more either, and the rate is held.
+        take_in: Told of the inner scheduler and the base rate of each param group added later,
+            where the inner one has something for each; it can be pickled.
 
     NaN behaviour: a metric that is not finite counts as one that is infinite, so that it is
     no improvement and is never remembered as the best.
@@ -53,11 +55,13 @@ class MetricLR(ListeningLR):
         interval: int = 1,
         warmup_steps: int = 0,
         num_steps: int,
+        take_in: Callable[[Any, float], None] | None = None,
     ) -> None:
         self.listens = listens
         self.interval = interval
         self.warmup_steps = warmup_steps
         self.num_steps = num_steps
+        self._take_in = take_in
         self._inner = build(optimizer)
         self._window = Window()
         super().__init__(optimizer)
@@ -75,11 +79,19 @@ class MetricLR(ListeningLR):
         if self.last_epoch >= self.num_steps:
             return
         if self.listens == "loss":
-            self._window.add(loss)
+            self._window.add(loss, "loss")
         elif val_loss is not None and self.last_epoch >= self.warmup_steps:
             self._hear(val_loss)
 
+    def _take_in_new_groups(self) -> None:
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            base = float(group.setdefault("initial_lr", float(group["lr"])))
+            self.base_lrs = [*self.base_lrs, base]  # a state may hold the list
+            if self._take_in is not None:
+                self._take_in(self._inner, base)
+
     def _hear(self, metric: float) -> None:
+        self._take_in_new_groups()
         before = [group["lr"] for group in self.optimizer.param_groups]
         self._inner.step(metric if math.isfinite(metric) else math.inf)
         for group, lr in zip(self.optimizer.param_groups, before, strict=True):
@@ -96,6 +108,7 @@ class MetricLR(ListeningLR):
 
     def _update_lr(self, epoch: int | None = None) -> None:
         t = self.last_epoch + 1 if epoch is None else epoch
+        self._take_in_new_groups()
         if self.listens == "loss" and t >= self.warmup_steps and t % self.interval == 0:
             mean = self._window.mean()
             if mean is not None and t > self.warmup_steps:

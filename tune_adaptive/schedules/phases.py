@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import CopyableLR, rates_of, set_rates
+from tune_adaptive.schedules.listening import CopyableLR, explains_new_groups, rates_of, set_rates
 
 Build = Callable[[int], LRScheduler]
 """Makes a scheduler for the number of steps that it is given."""
@@ -24,6 +24,9 @@ Build = Callable[[int], LRScheduler]
 
 class PhasedLR(CopyableLR):
     """Schedulers in turn; beyond the last one's end the rates are left as they are.
+
+    A param group added later is what the scheduler of the time makes of it: ``StepLR`` and other
+    torch classes that multiply take it in; where they cannot, ``step`` raises ValueError.
 
     Args:
         optimizer: Wrapped optimizer.
@@ -43,6 +46,11 @@ class PhasedLR(CopyableLR):
         return rates_of(self.optimizer)
 
     def _update_lr(self, epoch: int | None = None) -> None:
+        with explains_new_groups(self):
+            self._move(epoch)
+        self._last_lr = rates_of(self.optimizer)
+
+    def _move(self, epoch: int | None) -> None:
         t = self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         i = bisect_right(self._starts, t) - 1
         if t == 0:
@@ -53,7 +61,6 @@ class PhasedLR(CopyableLR):
             self._phases[i]._update_lr(0)
         elif t <= self._end:
             self._phases[i].step()
-        self._last_lr = rates_of(self.optimizer)
 
     def _begin(self) -> None:
         """Undo what building the phases did to the rates, and begin with the first."""
