@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.schedules import baselines, documented, rivals
-from tune_adaptive.schedules.adaptive import AdaptiveLR, highest_lr
+from tune_adaptive.schedules.adaptive import AdaptiveLR
 from tune_adaptive.schedules.horizon import Horizon
 from tune_adaptive.schedules.listener import Listener
 from tune_adaptive.schedules.listening import ListeningLR
@@ -74,7 +74,6 @@ def adaptive(
         feedback_factor: Step of the level, in (0, 0.5).
         feedback_threshold: Relative rise over the best loss that counts as harm, >= 0.
     """
-    bases = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
     return AdaptiveLR(
         optimizer,
         horizon.total_steps,
@@ -83,8 +82,8 @@ def adaptive(
         resource_weight=resource_weight,
         hold=hold,
         power=power,
-        min_lr=[min_lr_ratio * base for base in bases],
-        max_lr=[highest_lr(optimizer, base, max_lr_ratio) for base in bases],
+        min_lr_ratio=min_lr_ratio,
+        max_lr_ratio=max_lr_ratio,
         warmup_steps=horizon.warmup_steps,
         feedback=feedback,
         feedback_interval=max(5, int(feedback_interval_frac * horizon.total_steps)),

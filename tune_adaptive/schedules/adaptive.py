@@ -29,24 +29,27 @@ from tune_adaptive.schedules.accelerated import calls_per_step
 from tune_adaptive.schedules.clock import BudgetClock, is_asynchronous
 from tune_adaptive.schedules.configuration import (
     MAX_HOLD,
+    MAX_LR_RATIO,
     AdaptiveConfiguration,
     check_bounds,
     per_group,
 )
-from tune_adaptive.schedules.following import OptimizerSteps, is_sgd, require_optimizer
+from tune_adaptive.schedules.following import OptimizerSteps, around, is_sgd, require_optimizer
 from tune_adaptive.schedules.level import Level
-from tune_adaptive.schedules.listening import ListeningLR, like, rates_of
-from tune_adaptive.schedules.shared_rates import SharedRates
+from tune_adaptive.schedules.listening import ListeningLR, like, rates_of, set_rate
+from tune_adaptive.schedules.shared_rates import SharedRates, last_of, remember
 
 STATE_VERSION = 2
 """Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
 
 REFERENCE_BATCH_SIZE = 64
-MAX_LR_RATIO = 100.0
 ADAM_MAX_LR = 1e-2
 """What probing does not exceed with Adam-like optimizers: the first document's bound."""
 NUM_IGNORED_TO_WARN = 20
 """Calls of ``step`` in a row without an optimizer step; GradScaler skips fewer at its start."""
+
+
+_Group = tuple[float, float, float, float]  # base, floor, min_lr, max_lr
 
 
 class AdaptiveLR(ListeningLR):
@@ -65,8 +68,13 @@ class AdaptiveLR(ListeningLR):
     times the other's factor, and the bounds hold for its own. An ``lr`` that is a tensor is
     written in place, and not read. Once the budget is spent the rate is held.
 
+    A second one on the same optimizer begins anew, from ``initial_lr`` as torch's do: what the
+    first one wrote is no factor. Param groups may be added at any time; they take part from the
+    next step on.
+
     Args:
-        optimizer: Wrapped optimizer; each group's ``lr`` is its base learning rate.
+        optimizer: Wrapped optimizer; each group's ``lr`` is its base learning rate. A group
+            with 0 stays at 0, whatever the bounds.
         total_steps: T, the planned number of optimizer steps, >= 1.
         complexity: C of the dataset in [0, 1]; see ``tune_adaptive.signals.complexity``.
         complexity_weight: How much C lengthens the hold, in [0, 1].
@@ -76,6 +84,9 @@ class AdaptiveLR(ListeningLR):
         min_lr: Lower bound, >= 0; one value or one per param group.
         max_lr: Upper bound; one value or one per param group; None is
             :func:`highest_lr` of the base.
+        min_lr_ratio: Lower bound as a share of each group's base, in [0, 1]; the higher of it
+            and ``min_lr`` holds.
+        max_lr_ratio: The most that max_lr / base may be where ``max_lr`` is None, >= 1.
         warmup_steps: Steps of linear warm-up, >= 0; no feedback meanwhile.
         feedback: Whether ``m`` moves at all.
         feedback_interval: Steps between looks, >= 1; None is max(5, T // 60).
@@ -131,6 +142,8 @@ class AdaptiveLR(ListeningLR):
         power: float = 1.0,
         min_lr: float | Sequence[float] = 0.0,
         max_lr: float | Sequence[float] | None = None,
+        min_lr_ratio: float = 0.0,
+        max_lr_ratio: float = MAX_LR_RATIO,
         warmup_steps: int = 0,
         feedback: bool = True,
         feedback_interval: int | None = None,
@@ -153,6 +166,8 @@ class AdaptiveLR(ListeningLR):
             power=power,
             min_lr=min_lr,
             max_lr=max_lr,
+            min_lr_ratio=min_lr_ratio,
+            max_lr_ratio=max_lr_ratio,
             warmup_steps=warmup_steps,
             feedback=feedback,
             feedback_interval=feedback_interval,
@@ -174,7 +189,7 @@ class AdaptiveLR(ListeningLR):
         if plain.batch_size is not None:
             ratio = plain.batch_size / plain.reference_batch_size
             self._base_scale = ratio if is_sgd(optimizer) else math.sqrt(ratio)
-        self._groups: list[tuple[float, float, float, float]] = []  # base, floor, min_lr, max_lr
+        self._groups: list[_Group] = []
         self._clock = BudgetClock(
             plain.total_steps,
             resource_weight=plain.resource_weight,
@@ -263,7 +278,7 @@ class AdaptiveLR(ListeningLR):
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one optimizer step; ``epoch`` jumps, as torch's own schedulers allow."""
-        if self._step_count < 2 or epoch is not None:
+        if self._step_count < 3 or epoch is not None:
             if self._steps.stepped and not self._steps.always:
                 self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or one within
             super().step(epoch)  # torch's checks of the order of calls
@@ -278,7 +293,10 @@ class AdaptiveLR(ListeningLR):
         tensor it is one, too.
         """
         groups = self.optimizer.param_groups
-        return [like(group["lr"], lr) for group, lr in zip(groups, self._own_lrs(), strict=True)]
+        new = [_base_of(group) for group in groups[len(self.base_lrs) :]]
+        known = self._groups_of([*self.base_lrs, *new]) if new else self._groups
+        lrs = self._own_lrs(known)
+        return [like(group["lr"], lr) for group, lr in zip(groups, lrs, strict=True)]
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Return the learning rates that were last written; tensors are copies."""
@@ -312,7 +330,8 @@ class AdaptiveLR(ListeningLR):
             raise ValueError(
                 f"state_dict has version {version!r}; this AdaptiveLR reads {STATE_VERSION}."
             )
-        theirs, ours = state_dict["configuration"], asdict(self._configuration)
+        ratios = {"min_lr_ratio": 0.0, "max_lr_ratio": MAX_LR_RATIO}  # older states have none
+        theirs, ours = ratios | state_dict["configuration"], asdict(self._configuration)
         differing = [key for key in ours if theirs.get(key) != ours[key]]
         if differing:
             key = differing[0]
@@ -323,7 +342,7 @@ class AdaptiveLR(ListeningLR):
         self.last_epoch = state_dict["last_epoch"]
         self._step_count = state_dict["_step_count"]
         self.base_lrs = list(state_dict["base_lrs"])
-        self._set_groups()
+        self._groups = self._groups_of(self.base_lrs)
         self._rates.restore(state_dict["factors"], state_dict["_last_lr"])
         groups = itertools.chain(self.optimizer.param_groups, itertools.repeat({"lr": 0.0}))
         self._last_lr = [
@@ -339,19 +358,27 @@ class AdaptiveLR(ListeningLR):
         super().__setstate__(state)
         self._steps = OptimizerSteps(self.optimizer, self)  # a copied optimizer has no hooks
         self._steps.stepped = state["_steps"]
+        remember(around(self.optimizer)[-1], self._rates)
 
     def _update_lr(self, epoch: int | None = None) -> None:
         if epoch is None and not self._is_initial:
             self._advance()
+            if self._step_count == 3:
+                self._rates.warn_if_still_zero(self.optimizer.param_groups)
             return
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._clock.jump(self.last_epoch)
         self._steps.clear()
-        self._set_groups()
+        self._groups = self._groups_of(self.base_lrs)
         starts = self.last_epoch == 0 and epoch is None
         bases = [float(lr) for lr in self.base_lrs] if starts else None
-        self._rates.start(self.optimizer.param_groups, bases)
-        self._last_lr = self._rates.write(self.optimizer.param_groups, self._own_lrs())
+        innermost = around(self.optimizer)[-1]
+        before = last_of(innermost)
+        self._rates.start(
+            self.optimizer.param_groups, bases, None if before is self._rates else before
+        )
+        remember(innermost, self._rates)
+        self._last_lr = self._rates.write(self.optimizer.param_groups, self._own_lrs(self._groups))
 
     def _advance(self) -> None:
         steps = self._steps
@@ -365,6 +392,8 @@ class AdaptiveLR(ListeningLR):
         clock.advance(t)
         if ended:
             self._rates.hold(optimizer.param_groups)
+            if len(self._groups) != len(optimizer.param_groups):
+                self._take_in_new_groups(spent=True)
             self._last_lr = rates_of(optimizer)
             return
         if t % self.feedback_interval == 0 and self._hears:
@@ -372,7 +401,7 @@ class AdaptiveLR(ListeningLR):
         groups = optimizer.param_groups
         if len(self._groups) != len(groups):
             self._take_in_new_groups()
-        self._last_lr = self._rates.write(groups, self._own_lrs())
+        self._last_lr = self._rates.write(groups, self._own_lrs(self._groups))
 
     def _ignore(self) -> None:
         """Stay where no optimizer step was seen, and say so where that goes on and on."""
@@ -406,13 +435,13 @@ class AdaptiveLR(ListeningLR):
                 stacklevel=4,
             )
 
-    def _own_lrs(self) -> list[float]:
+    def _own_lrs(self, groups: list[_Group]) -> list[float]:
         t, p, m = self.last_epoch, self._clock.p, self._level.m
         warm = (t + 1) / self.warmup_steps if t < self.warmup_steps else 1.0
         h = self.hold_fraction
         shape = 1.0 if p < h else ((1.0 - p) / (1.0 - h)) ** self.power
         lrs = []
-        for base, floor, min_lr, max_lr in self._groups:
+        for base, floor, min_lr, max_lr in groups:
             anneal = 1.0 if shape == 1.0 else floor + (1.0 - floor) * shape
             lr = base * warm * anneal * m
             lrs.append(min_lr if lr < min_lr else max_lr if lr > max_lr else lr)
@@ -423,34 +452,48 @@ class AdaptiveLR(ListeningLR):
             self._level.forget()
             return
         # Beyond the bounds no group can move: keep m where it can answer at once.
+        moving = [group for group in self._groups if group[0] > 0]
         self._level.look(
             self._clock.p < self.hold_fraction,
-            lowest=min(min_lr / base for base, _, min_lr, _ in self._groups),
-            highest=max(max_lr / base for base, _, _, max_lr in self._groups),
+            lowest=min((min_lr / base for base, _, min_lr, _ in moving), default=1.0),
+            highest=max((max_lr / base for base, _, _, max_lr in moving), default=1.0),
         )
 
-    def _take_in_new_groups(self) -> None:
-        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+    def _take_in_new_groups(self, spent: bool = False) -> None:
+        new = self.optimizer.param_groups[len(self.base_lrs) :]
+        bases = [*self.base_lrs, *(_base_of(group) for group in new)]
+        self._groups = self._groups_of(bases)
+        lrs = self._own_lrs(self._groups)[len(self.base_lrs) :]
+        self.base_lrs = bases
+        for group, lr in zip(new, lrs, strict=True):
             group.setdefault("initial_lr", float(group["lr"]))
-            self.base_lrs.append(group["initial_lr"])
+            if spent:
+                set_rate(group, lr)
             self._rates.add(group)
-        self._set_groups()
 
-    def _set_groups(self) -> None:
-        num_groups = len(self.base_lrs)
-        configured = self._configuration.max_lr
-        minima = per_group("min_lr", self._configuration.min_lr, num_groups)
-        maxima = (
-            [highest_lr(self.optimizer, float(lr) * self._base_scale) for lr in self.base_lrs]
-            if configured is None
-            else per_group("max_lr", configured, num_groups)
-        )
+    def _groups_of(self, bases: Sequence[float | Tensor]) -> list[_Group]:
+        plain = self._configuration
+        minima = per_group("min_lr", plain.min_lr, len(bases))
+        maxima = None if plain.max_lr is None else per_group("max_lr", plain.max_lr, len(bases))
         groups = []
-        for lr, min_lr, max_lr in zip(self.base_lrs, minima, maxima, strict=True):
+        for i, (lr, min_lr) in enumerate(zip(bases, minima, strict=True)):
             base = float(lr) * self._base_scale
-            check_bounds(base, min_lr, max_lr)
-            groups.append((base, min_lr / base, min_lr, max_lr))
-        self._groups = groups
+            if base == 0:
+                groups.append((0.0, 0.0, 0.0, 0.0))
+                continue
+            lowest = max(min_lr, plain.min_lr_ratio * base)
+            highest = (
+                highest_lr(self.optimizer, base, plain.max_lr_ratio)
+                if maxima is None
+                else maxima[i]
+            )
+            check_bounds(i, base, lowest, highest)
+            groups.append((base, lowest / base, lowest, highest))
+        return groups
+
+
+def _base_of(group: dict[str, Any]) -> float:
+    return float(group.get("initial_lr", group["lr"]))
 
 
 def highest_lr(optimizer: Optimizer, base: float, ratio: float = MAX_LR_RATIO) -> float:

@@ -9,6 +9,7 @@ from tune_adaptive.schedules.checks import Checks
 from tune_adaptive.schedules.clock import MIN_WINDOW_STEPS, NUM_WINDOWS_PER_RUN
 
 MAX_HOLD = 0.9
+MAX_LR_RATIO = 100.0
 
 Bound = float | list[float]
 
@@ -38,6 +39,8 @@ class AdaptiveConfiguration:
     time_budget_s: float | None
     batch_size: int | None
     reference_batch_size: int
+    min_lr_ratio: float = 0.0
+    max_lr_ratio: float = MAX_LR_RATIO
 
     @classmethod
     def checked(cls, *, timer: object, **given: Any) -> "AdaptiveConfiguration":
@@ -60,6 +63,12 @@ class AdaptiveConfiguration:
         plain["feedback_factor"] = checks.number(
             "feedback_factor", given["feedback_factor"], lambda x: 0 < x < 0.5, "in (0, 0.5)"
         )
+        plain["min_lr_ratio"] = checks.number(
+            "min_lr_ratio", given["min_lr_ratio"], lambda x: 0 <= x <= 1, "in [0, 1]"
+        )
+        plain["max_lr_ratio"] = checks.number(
+            "max_lr_ratio", given["max_lr_ratio"], lambda x: 1 <= x < math.inf, ">= 1 and finite"
+        )
         plain["min_lr"] = checks.numbers("min_lr", given["min_lr"])
         plain |= dict.fromkeys(("max_lr", "time_budget_s", "batch_size"))
         if given["max_lr"] is not None:
@@ -81,12 +90,15 @@ class AdaptiveConfiguration:
         return cls(**plain)
 
 
-def check_bounds(base: float, min_lr: float, max_lr: float) -> None:
-    """Raise ValueError where a param group's rate cannot lie between its bounds."""
+def check_bounds(group: int, base: float, min_lr: float, max_lr: float) -> None:
+    """Raise ValueError where the rate of param group ``group`` cannot lie between its bounds."""
     checks = Checks()
-    checks.number("lr", base, lambda x: 0 < x < math.inf, "> 0 and finite")
-    checks.number("min_lr", min_lr, lambda x: 0 <= x <= base, f"in [0, lr = {base}]")
-    checks.number("max_lr", max_lr, lambda x: base <= x < math.inf, f">= lr = {base} and finite")
+    where = f" (param group {group})"
+    checks.number("lr", base, lambda x: 0 <= x < math.inf, ">= 0 and finite" + where)
+    checks.number("min_lr", min_lr, lambda x: 0 <= x <= base, f"in [0, lr = {base}]{where}")
+    checks.number(
+        "max_lr", max_lr, lambda x: base <= x < math.inf, f">= lr = {base} and finite{where}"
+    )
     checks.done()
 
 
@@ -95,6 +107,7 @@ def per_group(name: str, value: Bound, num_groups: int) -> Sequence[float]:
     values = value if isinstance(value, list) else [value] * num_groups
     if len(values) != num_groups:
         raise ValueError(
-            f"{name} must have one value or one per param group ({num_groups}), got {values!r}."
+            f"{name} must have one value or one per param group ({num_groups}), got {values!r}. "
+            f"Where groups are added later, give one value or {name}_ratio."
         )
     return values

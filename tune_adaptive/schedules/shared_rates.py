@@ -5,11 +5,14 @@ a factor: the group's rate is the schedule's own times that factor. A rate that 
 on its device: whether it was changed is told by its version, and the factor is computed there.
 """
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 Group = dict[str, Any]
 Rate = float | Tensor
@@ -18,31 +21,57 @@ Rate = float | Tensor
 class SharedRates:
     """What one schedule wrote into each group, and what others made of it."""
 
-    __slots__ = ("_before_restore", "_factors", "_tensors", "_written")
+    __slots__ = ("_before_restore", "_factors", "_starts_at_zero", "_tensors", "_written")
 
     def __init__(self) -> None:
         self._factors: list[Rate] = []
         self._written: list[Rate] = []
         self._before_restore: Sequence[Rate] | None = None
         self._tensors: dict[int, tuple[Tensor, int]] = {}  # as they were left, with their version
+        self._starts_at_zero = False
 
-    def start(self, groups: Sequence[Group], bases: Sequence[float] | None = None) -> None:
+    def start(
+        self,
+        groups: Sequence[Group],
+        bases: Sequence[float] | None = None,
+        predecessor: "SharedRates | None" = None,
+    ) -> None:
         """Begin with the rates that stand in the groups.
 
         Args:
             groups: The optimizer's.
             bases: What the schedule starts from; what the groups have instead is the doing of
                 schedulers built before. None takes the groups' rates for the schedule's own.
+            predecessor: What a schedule of the same kind, which this one replaces, wrote into
+                them: only what others made of that counts.
         """
         self._factors, self._written, self._tensors = [], [], {}
+        self._starts_at_zero = False
         for group in groups:
             self.add(group)
         if bases is not None:
-            present = [float(group["lr"]) for group in groups]
             self._factors = [
-                1.0 if rate == base else rate / base
-                for rate, base in zip(present, bases, strict=True)
+                _first_factor(i, float(group["lr"]), base, predecessor)
+                for i, (group, base) in enumerate(zip(groups, bases, strict=True))
             ]
+            self._starts_at_zero = 0.0 in self._factors
+
+    def warn_if_still_zero(self, groups: Sequence[Group]) -> None:
+        """Say so where a rate of 0 that stood in a group at the start goes on for ever."""
+        zeros = [
+            i
+            for i, (group, factor) in enumerate(zip(groups, self._factors, strict=False))
+            if self._starts_at_zero and float(factor) == 0 and float(group["lr"]) == 0
+        ]
+        if zeros:
+            warnings.warn(
+                f"The lr of param group {', '.join(map(str, zeros))} was 0 when AdaptiveLR was "
+                "created, and is still 0: what stands there is kept as a factor of another "
+                "scheduler. If none will raise it (it is left from an earlier run), set "
+                'group["lr"] = group["initial_lr"] before you create AdaptiveLR.',
+                UserWarning,
+                stacklevel=5,
+            )
 
     def add(self, group: Group) -> None:
         """Begin with the rate of one more group."""
@@ -80,6 +109,13 @@ class SharedRates:
                 group["lr"] = lr
 
     def _factor(self, i: int, present: float, own: float) -> float:
+        self._factors[i] = factor = self.made_of(i, present, own)
+        return factor
+
+    def made_of(self, i: int, present: float, own: float) -> float:
+        """Return others' factor where ``present`` stands now and ``own`` comes next."""
+        if i >= len(self._written):
+            return present / own if own > 0 else 1.0
         factor, before = float(self._factors[i]), float(self._written[i])
         if self._before_restore is not None and present == self._before_restore[i]:
             pass  # the optimizer was not restored with the schedule: nobody changed it
@@ -87,7 +123,6 @@ class SharedRates:
             factor *= present / before
         elif present > 0 and own > 0:  # somebody had set it to 0, and now lets it go on
             factor = present / own
-        self._factors[i] = factor
         return factor
 
     def _write_tensor(self, i: int, present: Tensor, own: float) -> Tensor:
@@ -125,3 +160,26 @@ class SharedRates:
         """Continue from ``factors`` and the rates that were written last."""
         self._before_restore, self._written = self._written, list(written)
         self._factors, self._tensors = list(factors), {}
+
+
+_LAST: WeakKeyDictionary[Optimizer, SharedRates] = WeakKeyDictionary()
+
+
+def last_of(optimizer: Optimizer) -> SharedRates | None:
+    """Return what the last schedule of ``optimizer`` wrote, even where that schedule is gone."""
+    return _LAST.get(optimizer)
+
+
+def remember(optimizer: Optimizer, rates: SharedRates) -> None:
+    """Keep ``rates`` as those of the last schedule, for as long as the optimizer lives."""
+    _LAST[optimizer] = rates
+
+
+def _first_factor(i: int, present: float, base: float, predecessor: SharedRates | None) -> float:
+    if present == base or base == 0:
+        return 1.0
+    if predecessor is not None:
+        factor = predecessor.made_of(i, present, base)
+        if factor <= 1:
+            return factor
+    return present / base  # raised above what the predecessor wrote: somebody wants this rate
