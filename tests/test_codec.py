@@ -135,3 +135,10 @@ def test_json_for_others_has_null_for_what_is_not_finite() -> None:
     assert json.dumps(without_nan(held), allow_nan=False) == (
         '{"a": [1.0, null], "b": [null, "x", null, true]}'
     )
+
+
+def test_what_is_wrong_inside_a_tuple_is_named_as_in_a_list() -> None:
+    """A plan is checked before it is written, as ``asdict`` gives it."""
+    for kind in (list, tuple):
+        with pytest.raises(DecodeError, match=r"^it: \[1\] = 'x': must be a whole number >= 0"):
+            convert(kind([1, "x"]), tuple[Count, ...], "it")

@@ -64,6 +64,15 @@ def test_each_whole_cpu_is_a_thread(cpus: float, threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_what_is_drawn_on_a_claimed_device_is_not_drawn_from_a_persons_numbers() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with claimed_device(1, on_gpu=False):
+        torch.manual_seed(0)
+        torch.rand(5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_who_has_other_work_too_gets_back_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)

@@ -260,3 +260,42 @@ def test_signals_are_ignored_while_the_interpreter_ends(monkeypatch: pytest.Monk
             signal.signal(kind, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_that_was_there_before_python_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a preloaded library sets one: Python reads it as None, and could not put it back."""
+    getsignal = signal.getsignal
+    unknown = (signal.SIGTERM, signal.SIGUSR1)
+    monkeypatch.setattr(
+        signal, "getsignal", lambda kind: None if kind in unknown else getsignal(kind)
+    )
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        send(signal.SIGHUP)
+
+
+def test_what_a_module_imported_meanwhile_works_again_afterwards() -> None:
+    with interruptible():
+        set_signal = signal.signal
+    try:
+        set_signal(signal.SIGUSR1, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        set_signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def test_what_is_no_handler_is_refused_meanwhile_too() -> None:
+    with interruptible(), pytest.raises(TypeError):
+        signal.signal(signal.SIGTERM, "ignore")  # type: ignore[arg-type]
+
+
+def test_who_replaces_the_function_meanwhile_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", signal.signal)  # put back when the test ends
+
+    def a_debuggers(kind: int, handler: object) -> object:
+        return handler
+
+    with interruptible():
+        signal.signal = a_debuggers  # type: ignore[assignment]
+    assert signal.signal is a_debuggers

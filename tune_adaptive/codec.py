@@ -186,7 +186,7 @@ def _problems(value: Any, kind: Any, path: str) -> Iterator[str]:
     inner = _dataclass_in(kind)
     if inner is not None and isinstance(value, Mapping):
         yield from _problems_of_fields(value, inner, path)
-    elif get_origin(kind) is tuple and isinstance(value, list):
+    elif get_origin(kind) is tuple and isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from _problems(each, get_args(kind)[0], f"{path}[{index}]")
     elif get_origin(kind) is Mapping and isinstance(value, Mapping):

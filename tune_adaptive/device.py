@@ -47,13 +47,16 @@ def claim_device(cpus: float, gpu_fraction: float) -> torch.device:
 def claimed_device(cpus: float, on_gpu: bool) -> Iterator[torch.device]:
     """Give a trial's device to a process that has other work, too, and put back what it sets.
 
-    Its numbers are those of a trial; its memory is not limited, for it is alone.
+    Its numbers are those of a trial; its memory is not limited, for it is alone. What is drawn
+    meanwhile leaves torch's global generators as they were.
     """
     threads = torch.get_num_threads()
     benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     mode = torch.get_deterministic_debug_mode()
     try:
-        yield claim_device(cpus, 1.0 if on_gpu else 0.0)
+        device = claim_device(cpus, 1.0 if on_gpu else 0.0)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield device
     finally:
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = benchmark

@@ -42,7 +42,8 @@ def _answered() -> list[signal.Signals]:
         if (kind := getattr(signal, name, None)) is not None:  # Windows has two of them
             handler = signal.getsignal(kind)
             is_free = handler is signal.SIG_DFL or isinstance(handler, _Handler)
-            if is_free or (name in ALWAYS and handler is not signal.SIG_IGN):
+            is_taken = name in ALWAYS and handler not in (signal.SIG_IGN, None)
+            if is_free or is_taken:  # None: set before Python began, it could not be put back
                 found.append(kind)
     return found
 
@@ -51,24 +52,30 @@ def _answered() -> list[signal.Signals]:
 def on_interrupt(react: Callable[[], None]) -> Iterator[None]:
     """Answer the signals with ``react``; only the main thread receives signals.
 
-    Until it ends, ``signal.signal`` leaves these signals alone, whoever calls it. Handlers that
-    compiled code sets pass it by, as Ray's for SIGTERM does; they are replaced at the end.
+    Until it ends, ``signal.signal`` leaves these signals alone, whoever calls it; what a module
+    imported of it by name works again afterwards. Handlers that compiled code sets pass it by, as
+    Ray's for SIGTERM does; they are replaced at the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     kinds, handler = _answered(), _Handler(react)
     before = {kind: set_handler(kind, handler) for kind in kinds}
-    set_by_others = signal.signal
+    set_by_others, has_ended = signal.signal, False
 
     def leave_alone(kind: int, other: Any) -> Any:
-        return signal.getsignal(kind) if kind in kinds else set_by_others(kind, other)
+        is_one = callable(other) or other in (signal.SIG_DFL, signal.SIG_IGN)
+        if is_one and kind in kinds and not has_ended:
+            return signal.getsignal(kind)
+        return set_by_others(kind, other)
 
     signal.signal = leave_alone  # type: ignore[assignment]
     try:
         yield
     finally:
-        signal.signal = set_by_others
+        has_ended = True
+        if signal.signal is leave_alone:  # else somebody has replaced it since, and keeps it
+            signal.signal = set_by_others
         for kind, previous in before.items():
             set_handler(kind, previous)
 

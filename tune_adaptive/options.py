@@ -175,7 +175,7 @@ def texts_of(value: Any) -> list[str]:
         return [f"{name}={each}" for name, each in value.items()]
     if isinstance(value, str | numbers.Real):
         return [str(value)]
-    if not isinstance(value, Sequence):
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise InputError(f"{value!r}: must be a text, a number, or several in a list")
     return [str(each) for each in value]
 

@@ -14,6 +14,7 @@ from tune_adaptive.runs import Slowdown
 from tune_adaptive.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, is_installed
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.datasets import Augment
+from tune_adaptive.tasks.task import MAX_EPOCHS
 from tune_adaptive.tasks.vision import Stem
 
 DOCUMENTED = ("resource_complexity", "feedback")
@@ -23,7 +24,6 @@ EXPERTS = ("adaptive", "step", "exponential", "cosine", "linear", "onecycle", "w
 IN_TIME = ("adaptive",)
 """Schedules that read ``Horizon.time_budget_s``."""
 
-MAX_EPOCHS = 1_000_000
 MAX_WHOLE = 2**31 - 1
 MAX_LOGICAL_GPUS = 1024
 MIN_SHARE = 0.01
@@ -234,7 +234,7 @@ def check_request(request: Request) -> None:
         "--signals": request.signals,
     }
     problems += [
-        f"{option} {str(path)!a}: the plan cannot hold it: it is not UTF-8"
+        f"{option} {str(path)!a}: the plan cannot hold it: it is not UTF-8, or has a zero byte"
         for option, path in paths.items()
         if not _is_text(str(path))
     ]

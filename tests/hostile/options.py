@@ -167,7 +167,7 @@ OWN = {
     ),
     "a batch size that is a text": (
         "task = Task('own/x', data, build, batch_size='64')",
-        r"--task own/x: batch_size and num_epochs must be whole numbers >= 1, got \('64', 20\)",
+        r"--task own/x: batch_size must be a whole number in \[1, 2147483647\], got '64'",
     ),
     "a table with an augmentation of its own": (
         "task = Task('own/x', data, build, augment='shift')",

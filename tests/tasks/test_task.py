@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,3 +114,25 @@ def test_what_was_chosen_stands_in_plan_report_and_export(
     best = load_schedule(tmp_path / "own" / "best" / "tiny-linear" / "step.toml")
     optimizer = best.optimizer([torch.nn.Parameter(torch.zeros(1))])
     assert isinstance(optimizer, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_epochs", "nbytes"])
+def test_whole_numbers_of_numpy_are_whole_numbers(name: str) -> None:
+    task = replace(TASK, **{name: np.int64(7)})
+    assert task.problems() == []
+    assert type(getattr(task, name)) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("batch_size", value) for value in (0, True, "64", 1.5, 2**31)),
+        *(("num_epochs", value) for value in (0, 10**30, None)),
+        *(("nbytes", value) for value in (-1, "x", 2**63)),
+        *(("notes", value) for value in ({"x": True}, {1: "x"}, {"x": [1]}, "x")),
+    ],
+)
+def test_what_a_field_cannot_be_is_told_by_its_name(name: str, value: object) -> None:
+    [problem] = replace(TASK, **{name: value}).problems()  # type: ignore[arg-type]
+    assert problem.startswith(f"{name} must be ")
+    assert problem.endswith(f"got {value!r}")

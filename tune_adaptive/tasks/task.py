@@ -1,5 +1,6 @@
 """A task: what is trained, and what a person may ask of every task."""
 
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,10 @@ from tune_adaptive.tasks.prepare import prepare
 from tune_adaptive.tasks.vision import Stem
 
 Note = str | int | float
+
+MAX_EPOCHS = 1_000_000
+MAX_BATCH_SIZE = 2**31 - 1
+COUNTS = ("batch_size", "num_epochs", "nbytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,12 @@ class Task:
     notes: Mapping[str, Note] = field(default_factory=dict)
     nbytes: int = 0
 
+    def __post_init__(self) -> None:
+        for name in COUNTS:  # whole numbers of numpy are whole numbers
+            value = getattr(self, name)
+            if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))
+
     def load(self) -> Dataset:
         """Return the three splits, checked.
 
@@ -77,13 +88,14 @@ class Task:
 
     def problems(self) -> list[str]:
         """Say what of its fields cannot be; empty if nothing."""
-        is_counted = all(
-            isinstance(number, int) and not isinstance(number, bool) and number >= 1
-            for number in (self.batch_size, self.num_epochs)
+        counts = (
+            ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
+            ("num_epochs", self.num_epochs, 1, MAX_EPOCHS),
+            ("nbytes", self.nbytes, 0, 2**63 - 1),
         )
         clips = isinstance(self.clip_norm, int | float) and self.clip_norm > 0
         noted = isinstance(self.notes, Mapping) and all(
-            isinstance(name, str) and isinstance(value, str | int | float)
+            isinstance(name, str) and type(value) in (str, int, float)
             for name, value in self.notes.items()
         )
         return [
@@ -92,11 +104,14 @@ class Task:
                 ("name", self.name, isinstance(self.name, str), "a text"),
                 ("build", self.build, callable(self.build), "a function"),
                 ("loss", self.loss, callable(self.loss), "a function"),
-                (
-                    "batch_size and num_epochs",
-                    (self.batch_size, self.num_epochs),
-                    is_counted,
-                    "whole numbers >= 1",
+                *(
+                    (
+                        what,
+                        value,
+                        type(value) is int and low <= value <= high,
+                        f"a whole number in [{low}, {high}]",
+                    )
+                    for what, value, low, high in counts
                 ),
                 *(
                     (what, value, value in choices, f"one of {', '.join(choices)}")
