@@ -1,5 +1,6 @@
 """What the tests share: one small Ray cluster a session, one finished experiment."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ from hypothesis import settings
 from tune_adaptive.cli import run_command
 from tune_adaptive.search import main
 from tune_adaptive.tuning.cluster import own_ray
+
+# Started in the background or by nohup, the tests would inherit that these are ignored.
+for kind in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(kind) is signal.SIG_IGN:
+        signal.signal(kind, signal.default_int_handler if kind is signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("tests", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("tests")
