@@ -8,7 +8,6 @@ import torch
 
 from tests.test_training import TASK, tiny_data
 from tune_adaptive import device, pilots, together, verify
-from tune_adaptive.analysis.stats import Mean
 from tune_adaptive.device import claim_device, claimed_device, has_lost_gpu, is_out_of_memory
 from tune_adaptive.runs import Configuration
 
@@ -123,10 +122,10 @@ def test_verification_claims_what_a_trial_does(
     claims: list[tuple[float, float]], gpus: float, claimed: float
 ) -> None:
     own = verify._Published(
-        **{"test_accuracy": Mean(0.5, 0.4, 0.6, 2), "seed": 0, "num_epochs": 1},
+        **{"test_accuracy": verify._Interval(0.5, 2, 0.4, 0.6), "seed": 0, "num_epochs": 1},
         **{"batch_size": 16, "augment": "none", "clip_norm": 1.0, "precision": "fp32"},
         **{"cpus_per_trial": 2.0, "gpus_per_trial": gpus, "signals": "steady"},
-        **{"run_time_budget_s": None, "data_sha256": "", "model": "", "options": {}},
+        **{"run_time_budget_s": None, "data_sha256": "", "notes": {}, "options": {}},
     )
     verify._run_again(Configuration("step"), own, TASK, tiny_data(), 1, lambda line: None)
     assert claims == [(2.0, claimed)]

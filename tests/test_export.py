@@ -115,7 +115,7 @@ def test_a_strangers_names_cannot_leave_the_folder(finished: Path, tmp_path: Pat
     for name in ("plan.toml", "ledger.jsonl"):
         path = folder / name
         path.write_text(path.read_text().replace('"exponential"', '"../../../pwned"'))
-    with pytest.raises(InputError, match="is no name of a task or schedule"):
+    with pytest.raises(InputError, match="is no name of an experiment or schedule"):
         export(Analysis(folder))
     assert list(tmp_path.rglob("pwned*")) == []
 

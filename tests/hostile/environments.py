@@ -169,13 +169,24 @@ NAMES_OF_FOLDERS = (
         for name in NAMES
     ),
     *(
-        Row(f"{option}: not UTF-8", f"{PLAN} {option} a\udcffb", 2, rf"{option} 'a\\udcffb': .*UTF")
-        for option in ("--results-dir", "--space", "--data-dir", "--model-path", "--storage-path")
+        Row(
+            f"{option}: not UTF-8",
+            f"{PLAN} {task} {option} a\udcffb",
+            2,
+            rf"{option} 'a\\udcffb': .*UTF",
+        )
+        for task, option in (
+            *(("", option) for option in ("--results-dir", "--space", "--storage-path")),
+            *(("--task ag_news/bert", option) for option in ("--data-dir", "--model-path")),
+        )
     ),
     Row("a zero byte", f"{PLAN} --storage-path a\0b", 2, r"--storage-path 'a\\x00b': the plan"),
     *(
         Row(
-            f"{option}: no such user", f"{PLAN} {option}", 2, ".*: there is no user 'nobody-x' here"
+            f"{option}: no such user",
+            f"search --plan --precision fp32 {option}",
+            2,
+            ".*: there is no user 'nobody-x' here",
         )
         for option in (
             "--storage-path ~nobody-x/kept",

@@ -286,7 +286,8 @@ def test_a_process_that_lost_its_gpu_ends_and_says_why(
     worker.step()
     assert ends == [1] * lost
     last_words = store.take_last_words(worker._run.id)
-    assert last_words.endswith(f"RuntimeError: {words}\n" if lost else "")
+    assert last_words.strip().endswith(f"RuntimeError: {words}" if lost else "")
+    assert bool(last_words) == lost
 
 
 def test_an_epoch_that_hangs_is_ended_though_it_cannot_say_so(
