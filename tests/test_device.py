@@ -75,6 +75,8 @@ def test_what_is_drawn_on_a_claimed_device_is_not_drawn_from_a_persons_numbers()
 def test_who_has_other_work_too_gets_back_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
     torch.set_num_threads(2)
     with pytest.raises(ValueError), claimed_device(1, on_gpu=True) as claimed:
         assert claimed == torch.device("cuda", 0)
