@@ -61,7 +61,7 @@ class Task:
     def __post_init__(self) -> None:
         for name in COUNTS:  # whole numbers of numpy are whole numbers
             value = getattr(self, name)
-            if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            if isinstance(value, numbers.Integral) and type(value) is not bool:
                 object.__setattr__(self, name, int(value))
 
     def load(self) -> Dataset:
