@@ -1,6 +1,5 @@
 """A task: what is trained, and what a person may ask of every task."""
 
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from torch import OutOfMemoryError, Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -61,7 +61,7 @@ class Task:
     def __post_init__(self) -> None:
         for name in COUNTS:  # whole numbers of numpy are whole numbers
             value = getattr(self, name)
-            if isinstance(value, numbers.Integral) and type(value) is not bool:
+            if isinstance(value, np.integer):
                 object.__setattr__(self, name, int(value))
 
     def load(self) -> Dataset:
