@@ -129,7 +129,8 @@ def test_every_command_of_the_documents_does_what_it_says(
             assert run_search(*options) == 2
             assert "it ran to its end" in capsys.readouterr().err
             return
-        added = ["--plan", "--results-dir", str(place / "new")]
+        added = ["--results-dir", str(place / "new")]
+        added += ["--plan"] * ("--plan" not in options)
         published = {name for name, source in DATASETS.items() if source.hub is not None}
         if "--data-dir" not in options and {word.split("/")[0] for word in options} & published:
             added += ["--data-dir", str(place / "data")]

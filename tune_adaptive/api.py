@@ -84,6 +84,10 @@ def search(
     told = typed | {"task": _named(task)}  # not the arrays of a task
     command = ", ".join(f"{name}={value!r}" for name, value in told.items() if value != ())
     prepared = prepare(request_of(typed | {"command": f"tune_adaptive.search({command})"}))
+    if not quiet:
+        for planned in prepared.plan.tasks:
+            for remark in planned.remarks:
+                _say(f"note: {planned.name}: {remark}")
     view = shown(prepared, quiet)
     return carry_out(prepared, view, texts_of(track), _say if dashboard else None, verbose)
 
@@ -190,8 +194,8 @@ def carry_out(
     return experiment
 
 
-def _say(dashboard: Dashboard) -> None:
-    print(dashboard, file=sys.stderr)
+def _say(line: object) -> None:
+    print(line, file=sys.stderr)
 
 
 class Experiment:

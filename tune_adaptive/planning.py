@@ -268,6 +268,9 @@ def _loaded(task: Task, request: Request) -> Dataset:
         raise InputError(
             f"--batch-size {asked}: {task.name} has {len(data.train)} training examples"
         )
+    if task.batch_size > len(data.train):
+        told = f"batch_size {task.batch_size}: all {len(data.train)} examples are one batch"
+        data = replace(data, remarks=(*data.remarks, told))
     return data
 
 

@@ -142,6 +142,11 @@ class _Trial:
                     f"{task.name}: its loss cannot be differentiated: it depends on no parameter "
                     "that is trained"
                 )
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"{task.name}: its loss on a first batch of {num} is {loss.item()}: every run "
+                    "would diverge"
+                )
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

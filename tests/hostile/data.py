@@ -281,6 +281,7 @@ def image_rows() -> list[Row]:
 # ------------------------------------------------------------------------- arrays of a person's
 
 MODULE = """
+from dataclasses import replace
 import numpy as np
 from torch import nn
 from tune_adaptive import Dataset, Examples, Task
@@ -402,6 +403,18 @@ def own_rows() -> list[Row]:
                 0,
                 "guessing it has a test accuracy",
                 "task(good, train=Examples(F, Y * (np.arange(16) > 14)))",
+            ),
+            own_row(
+                "a batch larger than the data",
+                0,
+                "batch_size 10{12}: all 16 examples are one batch",
+                "replace(task(good), batch_size=10**12)",
+            ),
+            own_row(
+                "a loss that is not a number",
+                2,
+                "own/task: its loss on a first batch of 16 is nan",
+                "replace(task(good), loss=lambda logits, y: logits.sum() * np.nan)",
             ),
         ]
     )
