@@ -3,7 +3,7 @@
     python benchmarks/curves.py [--seeds N]
 
 Trains 256 configurations of ``step``'s search space (a scrambled Sobol sequence over the space's
-own scales) on the embedded task for T = 9 epochs with ``tune_adaptive.training.train``, one
+own scales) on the embedded task for T = 9 epochs with ``tune_adaptive.training.loop.train``, one
 thread, steady signals, and appends their validation accuracies to ``benchmarks/curves.csv``, a row
 as soon as it is there: all configurations with one seed, then all with the next. Rows that the
 file has already are not repeated, so it can be interrupted. About 4 s a row.
@@ -18,13 +18,13 @@ import torch
 import typer
 from scipy.stats.qmc import Sobol
 
-from tune_adaptive.arm_spaces import builder_defaults
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
-from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
+from tune_adaptive.planning.arm_spaces import builder_defaults
+from tune_adaptive.records.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
+from tune_adaptive.records.spaces import SearchSpace, default_space_dir, load_space
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, train
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material, train
 
 TASK = "fashion_mnist_mini/cnn"
 SCHEDULE = "step"

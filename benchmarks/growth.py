@@ -31,16 +31,16 @@ import optuna
 import typer
 from rich.console import Console
 
-from tune_adaptive.checkpoints import CheckpointStore
-from tune_adaptive.ledger import Event, Ledger
-from tune_adaptive.plan import Plan
-from tune_adaptive.planning import WITNESS_SHARE, prepare
-from tune_adaptive.progress import Progress
-from tune_adaptive.request import Request
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec
-from tune_adaptive.spaces import default_space_dir
-from tune_adaptive.stages import Stages
-from tune_adaptive.tuning.jobs import FixedRuns
+from tune_adaptive.planning.prepare import WITNESS_SHARE, prepare
+from tune_adaptive.planning.request import Request
+from tune_adaptive.protocol.fixed_runs import FixedRuns
+from tune_adaptive.protocol.stages import Stages
+from tune_adaptive.records.ledger import Event, Ledger
+from tune_adaptive.records.plan import Plan
+from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec
+from tune_adaptive.records.spaces import default_space_dir
+from tune_adaptive.training.checkpoints import CheckpointStore
+from tune_adaptive.watch.progress import Progress
 
 SLOTS = 4
 TRIALS_PER_FULL_RUN = 1.6  # a sampled trial costs 5/9 of one on average, a witness 1
@@ -205,7 +205,7 @@ def through_tune(num_runs: int) -> tuple[float, float]:
     import ray
     from ray import cloudpickle, tune
 
-    from tune_adaptive.tuning import engine
+    from tune_adaptive.ray_backend import engine
 
     class Stub(tune.Trainable):
         def setup(self, config: dict[str, Any], **parameters: Any) -> None:

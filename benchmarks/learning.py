@@ -2,8 +2,8 @@
 
     python benchmarks/learning.py --data-dir DIR --model-path FOLDER [TASK ...]
 
-Trains each task (default: all of the table) once per seed with ``tune_adaptive.training.train``:
-AdamW, a linear decay to 0 after the warm-up, the precision that ``--precision auto`` chooses.
+Trains each task (default: all of the table) once per seed with
+``tune_adaptive.training.loop.train``: AdamW, a linear decay to 0 after the warm-up, the precision that ``--precision auto`` chooses.
 The configurations are usual ones; mnist/cnn missed its floor until its augmentation was chosen, by
 hand, on validation images. ``bert`` starts from the encoder in FOLDER.
 """
@@ -17,11 +17,11 @@ from typing import Annotated
 import torch
 import typer
 
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.runs import Configuration, Recipe, RunSpec
+from tune_adaptive.records.runs import Configuration, Recipe, RunSpec
 from tune_adaptive.tasks import TaskOptions, read_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, train
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material, train
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 Epochs of the embedded task on one thread in fp32: the bare loop (a forward, a backward, an
 optimizer step and a StepLR step a batch, the epoch's loss read at its end) and
-``tune_adaptive.training.train`` with AdaptiveLR in live mode, its losses, signals and use of
+``tune_adaptive.training.loop.train`` with AdaptiveLR in live mode, its losses, signals and use of
 the machine recorded. AdaptiveLR's bounds are both its base, so that it does all its work and
 both take the very same steps; validation is cut to one example in both. Epochs alternate,
 bare, ours, bare, in one process and are measured in its CPU seconds, the sampler's thread
@@ -25,13 +25,13 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import StepLR
 
 from tune_adaptive.analysis.stats import mean_interval
-from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
+from tune_adaptive.records.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.schedules import SCHEDULES, AdaptiveLR, Horizon, build_optimizer
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split, make_feed
-from tune_adaptive.training import Material, evaluate, train
+from tune_adaptive.training.loop import Material, evaluate, train
 
 NUM_PAIRS = 120
 SEED = 0

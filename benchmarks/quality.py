@@ -41,10 +41,10 @@ from curves import FILE, NUM_CONFIGURATIONS, NUM_EPOCHS, SCHEDULE, TASK, space
 from optuna.trial import TrialState
 
 from tune_adaptive.analysis.stats import ratio_interval
-from tune_adaptive.planning import WITNESS_SHARE
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Status, Value
-from tune_adaptive.spaces import SearchSpace
-from tune_adaptive.tuning.arms import Arm
+from tune_adaptive.planning.prepare import WITNESS_SHARE
+from tune_adaptive.protocol.arms import Arm
+from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status, Value
+from tune_adaptive.records.spaces import SearchSpace
 
 SLOTS = 2
 NEAR = 0.005  # of accuracy

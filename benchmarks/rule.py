@@ -12,13 +12,13 @@ import optuna
 import torch
 
 from tune_adaptive.analysis.stats import mean_interval
-from tune_adaptive.arm_spaces import builder_defaults
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
-from tune_adaptive.spaces import default_space_dir, load_space
+from tune_adaptive.planning.arm_spaces import builder_defaults
+from tune_adaptive.records.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
+from tune_adaptive.records.spaces import default_space_dir, load_space
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, train
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material, train
 
 TASK = "fashion_mnist_mini/cnn"
 NUM_EPOCHS = 8

@@ -37,15 +37,15 @@ import torch
 import typer
 from scipy.stats.qmc import Halton
 
-from tune_adaptive import ledger
-from tune_adaptive.arm_spaces import builder_defaults
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.planning import cpus_here
-from tune_adaptive.runs import RECIPE_NAMES, Recipe
-from tune_adaptive.spaces import default_space_dir, load_space
+from tune_adaptive.planning.arm_spaces import builder_defaults
+from tune_adaptive.planning.prepare import cpus_here
+from tune_adaptive.records import ledger
+from tune_adaptive.records.runs import RECIPE_NAMES, Recipe
+from tune_adaptive.records.spaces import default_space_dir, load_space
 from tune_adaptive.tasks import TaskOptions, make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material
 
 TASK, SCHEDULE = "fashion_mnist_mini/cnn", "step"
 SEARCHERS = Path(__file__).with_name("searchers")

@@ -21,13 +21,13 @@ import typer
 
 from tune_adaptive import load_schedule
 from tune_adaptive.analysis.stats import STUDIED, mean_interval
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.runs import Configuration, Recipe, RunSpec
+from tune_adaptive.records.runs import Configuration, Recipe, RunSpec
 from tune_adaptive.schedules import Horizon
 from tune_adaptive.schedules.simulate import simulate
 from tune_adaptive.tasks import TaskOptions, make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, train
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material, train
 
 TASK = "imdb/bert"
 BEST = Path(__file__).resolve().parent.parent / "results/reference/imdb-bert/best/imdb-bert"

@@ -29,9 +29,9 @@ from typing import Annotated
 
 import typer
 
-from tune_adaptive import ledger
-from tune_adaptive.planning import cpus_here
-from tune_adaptive.runs import EpochResult
+from tune_adaptive.planning.prepare import cpus_here
+from tune_adaptive.records import ledger
+from tune_adaptive.records.runs import EpochResult
 
 STAMPED = Path(__file__).with_name("searchers") / "stamped.py"
 

@@ -15,11 +15,11 @@ import torch
 
 from tune_adaptive import load_schedule
 from tune_adaptive.analysis.stats import mean_interval
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.runs import Configuration, Recipe, RunSpec, Slowdown
+from tune_adaptive.records.runs import Configuration, Recipe, RunSpec, Slowdown
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, train
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material, train
 
 TASK = "fashion_mnist_mini/cnn"
 BEST = Path(__file__).resolve().parent.parent / "results/reference/fashion_mnist_mini-cnn/best"

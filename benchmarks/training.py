@@ -33,12 +33,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from tune_adaptive.pilots import calibrate
-from tune_adaptive.runs import Configuration, Recipe, RunSpec, Signal
+from tune_adaptive.records.runs import Configuration, Recipe, RunSpec, Signal
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, read_task
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, autocast, train
+from tune_adaptive.training.calibration import calibrate
+from tune_adaptive.training.loop import Material, autocast, train
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=1e-4)
@@ -85,7 +85,7 @@ class Case:
 
 
 def ours(case: Case, precision: str) -> Loop:
-    """Train with ``tune_adaptive.training.train``, as a worker does."""
+    """Train with ``tune_adaptive.training.loop.train``, as a worker does."""
     run = RunSpec(
         id="ours",
         stage="search",

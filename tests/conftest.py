@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tune_adaptive.cli import run_command
+from tune_adaptive.ray_backend.cluster import own_ray
 from tune_adaptive.search import main
-from tune_adaptive.tuning.cluster import own_ray
+from tune_adaptive.system.console import run_command
 
 # Started in the background or by nohup, the tests would inherit that these are ignored.
 for kind in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

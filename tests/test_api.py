@@ -12,12 +12,12 @@ import torch
 
 import tune_adaptive
 from tests.conftest import run_search
-from tests.test_training import TASK, linear
+from tests.training.test_loop import TASK, linear
 from tune_adaptive import Experiment
 from tune_adaptive.errors import InputError
-from tune_adaptive.options import OPTIONS, request_of
-from tune_adaptive.planning import prepare
-from tune_adaptive.request import PRESETS, Request
+from tune_adaptive.planning.options import OPTIONS, request_of
+from tune_adaptive.planning.prepare import prepare
+from tune_adaptive.planning.request import PRESETS, Request
 
 SMALL = {
     "epochs": 1,

@@ -199,9 +199,9 @@ def test_imports_run_one_way(room: str, later: set[str]) -> None:
     [
         ("tune_adaptive", ("ray", "transformers", "datasets", "torch")),
         ("tune_adaptive.report", ("ray", "torch")),
-        ("tune_adaptive.export", ("ray", "torch")),
-        ("tune_adaptive.status", ("ray", "torch")),
-        ("tune_adaptive.doctor", ("ray", "torch", "psutil", "pynvml")),
+        ("tune_adaptive.report.export", ("ray", "torch")),
+        ("tune_adaptive.commands.status", ("ray", "torch")),
+        ("tune_adaptive.commands.doctor", ("ray", "torch", "psutil", "pynvml")),
         ("tune_adaptive.schedules", ("ray", "transformers", "datasets")),
     ],
 )

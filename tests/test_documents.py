@@ -17,8 +17,8 @@ from tests.conftest import run_search
 from tests.report.test_report import renamed
 from tests.tasks.published import publish, save_encoder
 from tune_adaptive import load_schedule
+from tune_adaptive.records.spaces import default_space_dir, space_from_dict
 from tune_adaptive.schedules import SCHEDULES, Horizon, phases
-from tune_adaptive.spaces import default_space_dir, space_from_dict
 from tune_adaptive.tasks import DATASETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,19 +79,21 @@ ELSEWHERE = {
     "pip install": ".ci/run, and the README's own two commands",
     "pytest": ".ci/run",
     "python examples/": "tests/test_examples.py",
-    "python docs/screenshots.py": "tests/live/test_watching.py",
-    "prometheus --config.file": "tests/live/test_watching.py",
-    "optuna-dashboard ": "tests/live/test_watching.py",
-    "python -m tune_adaptive.search --address": "tests/tuning/test_nodes.py, with a cluster",
-    "python -m tune_adaptive.search --resume results/first --address": "tests/tuning/test_nodes.py",
+    "python docs/screenshots.py": "tests/watch/test_watching.py",
+    "prometheus --config.file": "tests/watch/test_watching.py",
+    "optuna-dashboard ": "tests/watch/test_watching.py",
+    "python -m tune_adaptive.search --address": "tests/ray_backend/test_nodes.py, with a cluster",
+    "python -m tune_adaptive.search --resume results/first --address": (
+        "tests/ray_backend/test_nodes.py"
+    ),
     "python -m tune_adaptive.search --signals replay": "tests/test_search.py, with a recording",
-    "tensorboard ": "its reader in tests/test_trackers.py",
-    "mlflow ": "its client in tests/test_trackers.py",
+    "tensorboard ": "its reader in tests/watch/test_trackers.py",
+    "mlflow ": "its client in tests/watch/test_trackers.py",
     **dict.fromkeys(
         ("ray ", "docker ", "kubectl ", "export ", "~/"),
         "nowhere: they need machines; tests/test_cluster_files.py checks their files and options",
     ),
-    "python -m tune_adaptive.prefetch": "tests/tasks/test_prepare.py, from files",
+    "python -m tune_adaptive prefetch": "tests/tasks/test_prepare.py, from files",
 }
 """Commands that another test runs, by how they begin."""
 
@@ -152,7 +154,10 @@ def test_every_command_of_the_documents_does_what_it_says(
         words[:1] = [sys.executable, "-m", "tune_adaptive"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     # The doctor may find something; two seeds promise little to whoever verifies.
-    allowed = {"tune_adaptive.doctor": (0, 3), "tune_adaptive.verify": (0, 1)}.get(words[2], (0,))
+    allowed = {
+        "tune_adaptive.commands.doctor": (0, 3),
+        "tune_adaptive.commands.verify": (0, 1),
+    }.get(words[2], (0,))
     assert done.returncode in allowed, done.stderr
     assert done.stderr == ""
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from tests.test_checkpoints import spec
-from tests.tuning.test_arms import arm
-from tune_adaptive import ledger, trackers
-from tune_adaptive.checkpoints import Checkpoint, CheckpointStore
-from tune_adaptive.folder import make_inside, refuse_links, write_whole
-from tune_adaptive.tuning.arms import Arms
+from tests.protocol.test_arms import arm
+from tests.training.test_checkpoints import spec
+from tune_adaptive.protocol.arms import Arms
+from tune_adaptive.records import ledger
+from tune_adaptive.system.files import make_inside, refuse_links, write_whole
+from tune_adaptive.training.checkpoints import Checkpoint, CheckpointStore
+from tune_adaptive.watch import trackers
 
 ODD = [
     "My%20Drive",

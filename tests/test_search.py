@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_search
-from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.runs import Signal
+from tune_adaptive.records import ledger
+from tune_adaptive.records.runs import Signal
+from tune_adaptive.records.spaces import default_space_dir
 from tune_adaptive.signals.replay import dump_signals, read_signals
-from tune_adaptive.spaces import default_space_dir
 
 QUICK = ("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--precision", "fp32")
 
@@ -136,7 +136,7 @@ def test_how_many_trials_run_at_once(
     options: list[str],
     slots: int,
 ) -> None:
-    monkeypatch.setattr("tune_adaptive.capacity.cpus_here", lambda: 2)
+    monkeypatch.setattr("tune_adaptive.signals.capacity.cpus_here", lambda: 2)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run_search("--plan", *options, *QUICK) == 0
     assert f"{slots} trials at once" in capsys.readouterr().out

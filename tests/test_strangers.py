@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.protocol.test_resume import cut
 from tests.tasks.published import publish, save_encoder
-from tests.test_resuming import cut
 from tune_adaptive import load_schedule
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
-from tune_adaptive.export import export
 from tune_adaptive.report import write_report
+from tune_adaptive.report.export import export
 from tune_adaptive.tasks import TaskOptions, make_task
 
 TASK = "fashion_mnist_mini-cnn"
@@ -106,7 +106,7 @@ def test_nothing_runs_when_it_is_opened(finished: Path, tmp_path: Path, canary: 
     plant(folder, canary)
     text = (folder / "plan.toml").read_text()
     for arguments in (
-        (sys.executable, "-P", "-m", "tune_adaptive.report", "."),
+        (sys.executable, "-P", "-m", "tune_adaptive", "report", "."),
         ("report", "."),
         ("export", "."),
         ("export", f"best/{TASK}/step.toml"),

@@ -6,13 +6,13 @@ Names are imported when they are first used, so that the report needs no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tune_adaptive.user import settle
+from tune_adaptive.system.user import settle
 
 if TYPE_CHECKING:
     from tune_adaptive.api import Experiment, resume, search
-    from tune_adaptive.best import BestSchedule, load_schedule
+    from tune_adaptive.records.complexity import measure_complexity
+    from tune_adaptive.report.best import BestSchedule, load_schedule
     from tune_adaptive.schedules import SCHEDULES, AdaptiveLR
-    from tune_adaptive.signals.complexity import measure_complexity
     from tune_adaptive.tasks import TASKS, Dataset, Description, Examples, Task, make_task
 
 __all__ = [
@@ -36,15 +36,15 @@ _HOMES = {
     "SCHEDULES": "tune_adaptive.schedules",
     "TASKS": "tune_adaptive.tasks",
     "AdaptiveLR": "tune_adaptive.schedules",
-    "BestSchedule": "tune_adaptive.best",
+    "BestSchedule": "tune_adaptive.report.best",
     "Dataset": "tune_adaptive.tasks",
     "Description": "tune_adaptive.tasks",
     "Examples": "tune_adaptive.tasks",
     "Experiment": "tune_adaptive.api",
     "Task": "tune_adaptive.tasks",
-    "load_schedule": "tune_adaptive.best",
+    "load_schedule": "tune_adaptive.report.best",
     "make_task": "tune_adaptive.tasks",
-    "measure_complexity": "tune_adaptive.signals.complexity",
+    "measure_complexity": "tune_adaptive.records.complexity",
     "resume": "tune_adaptive.api",
 }
 

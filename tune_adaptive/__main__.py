@@ -1,4 +1,4 @@
-"""The ``tune-adaptive`` command: ``tune-adaptive X`` is ``python -m tune_adaptive.X``."""
+"""The ``tune-adaptive`` command; ``python -m tune_adaptive`` is the same."""
 
 import runpy
 import sys
@@ -13,7 +13,7 @@ def main() -> None:
         print(f"usage: tune-adaptive {{{'|'.join(COMMANDS)}}} [--help]", file=sys.stderr)
         sys.exit(0 if command in ("-h", "--help") else 2)
     sys.argv = [f"tune-adaptive {command}", *sys.argv[2:]]
-    module = f"tune_adaptive.{command}"  # for a package, runpy runs its __main__
+    module = "tune_adaptive.search" if command == "search" else f"tune_adaptive.commands.{command}"
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

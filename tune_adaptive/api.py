@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tune_adaptive.best import BestSchedule, load_schedule
-from tune_adaptive.cli import terminal
 from tune_adaptive.errors import InputError, did_you_mean
-from tune_adaptive.guest import Guest
-from tune_adaptive.ledger import Event
-from tune_adaptive.notebook import NotebookProgress
-from tune_adaptive.options import request_of, tasks_of, texts_of
-from tune_adaptive.planning import Prepared, prepare
-from tune_adaptive.progress import Progress
-from tune_adaptive.protocol import run
-from tune_adaptive.resuming import reopened
-from tune_adaptive.runs import file_name
+from tune_adaptive.planning.options import request_of, tasks_of, texts_of
+from tune_adaptive.planning.prepare import Prepared, prepare
+from tune_adaptive.protocol.resume import reopened
+from tune_adaptive.protocol.run import run
+from tune_adaptive.ray_backend.cluster import Dashboard
+from tune_adaptive.records.ledger import Event
+from tune_adaptive.records.runs import file_name
+from tune_adaptive.report.best import BestSchedule, load_schedule
+from tune_adaptive.system.console import terminal
 from tune_adaptive.tasks import Task
-from tune_adaptive.trackers import Tracking, check_trackers
-from tune_adaptive.tuning.cluster import Dashboard
+from tune_adaptive.watch.isolated import Guest
+from tune_adaptive.watch.notebook import NotebookProgress
+from tune_adaptive.watch.progress import Progress
+from tune_adaptive.watch.trackers import Tracking, check_trackers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,7 @@ def resume(
         track: See :func:`search`.
         dashboard: See :func:`search`.
         **options: ``asked`` (tasks of your own), ``data_dir``, ``model_path``, ``address``,
-            ``storage_path``, ``nice``: see :func:`tune_adaptive.resuming.reopened`.
+            ``storage_path``, ``nice``: see :func:`tune_adaptive.protocol.resume.reopened`.
 
     Raises:
         InputError: It cannot be resumed.
@@ -178,7 +178,7 @@ def carry_out(
         verbose: Let Ray speak.
 
     Raises:
-        Exception: What :func:`tune_adaptive.protocol.run` raises.
+        Exception: What :func:`tune_adaptive.protocol.run.run` raises.
     """
     tracking = Tracking(track, prepared.plan, prepared.folder, prepared.past)
     with tracking, view as show:
@@ -228,8 +228,8 @@ class Experiment:
 
     def write(self) -> list[Path]:
         """Write report, tables and exports again; return their paths."""
-        from tune_adaptive.export import export
         from tune_adaptive.report import write_report
+        from tune_adaptive.report.export import export
 
         exported = export(self.analysis)
         self.written = [*write_report(self.analysis), *exported]

@@ -16,15 +16,15 @@ from rich.table import Table
 
 from tune_adaptive.analysis.stats import promised
 from tune_adaptive.api import carry_out, check_watchers, search, shown
-from tune_adaptive.cli import run_command, terminal
 from tune_adaptive.errors import InputError
-from tune_adaptive.ledger import has_ended
-from tune_adaptive.options import OPTIONS, request_of
-from tune_adaptive.packing import in_words
-from tune_adaptive.plan import Plan, TaskPlan
-from tune_adaptive.planning import MAX_GROWTH, Prepared, absolute_storage, prepare
-from tune_adaptive.progress import duration
-from tune_adaptive.resuming import reopened
+from tune_adaptive.planning.options import OPTIONS, request_of
+from tune_adaptive.planning.prepare import MAX_GROWTH, Prepared, absolute_storage, prepare
+from tune_adaptive.protocol.resume import reopened
+from tune_adaptive.records.ledger import has_ended
+from tune_adaptive.records.packing import in_words
+from tune_adaptive.records.plan import Plan, TaskPlan
+from tune_adaptive.system.console import run_command, terminal
+from tune_adaptive.watch.progress import duration
 
 WHAT, HOW_MUCH, HOW = "What", "How much", "How and where"
 
@@ -237,7 +237,7 @@ def _where_it_ended(context: typer.Context, folder: Path | None, console: Consol
         return ["nothing was begun"]
     if has_ended(folder):
         say("to write its report again", "tune_adaptive.report", str(folder))
-        say("to export its schedules again", "tune_adaptive.export", str(folder))
+        say("to export its schedules again", "tune_adaptive.report.export", str(folder))
         return ["the search is finished; its report may be incomplete"]
     again = ["--resume", str(folder), *_options_again(context)]
     say("to go on", "tune_adaptive.search", *again)

@@ -7,15 +7,15 @@ from pathlib import Path
 from rich.console import Console
 from usual import read_work
 
-from tune_adaptive import protocol
 from tune_adaptive.errors import NoSuccessfulTrial
-from tune_adaptive.planning import prepare
-from tune_adaptive.progress import Progress
-from tune_adaptive.request import Request
-from tune_adaptive.spaces import default_space_dir
-from tune_adaptive.stages import Stages
+from tune_adaptive.planning.prepare import prepare
+from tune_adaptive.planning.request import Request
+from tune_adaptive.protocol.fixed_runs import StageJobs
+from tune_adaptive.protocol.run import run as protocol
+from tune_adaptive.protocol.stages import Stages
+from tune_adaptive.records.spaces import default_space_dir
 from tune_adaptive.tasks import TaskOptions
-from tune_adaptive.tuning.jobs import StageJobs
+from tune_adaptive.watch.progress import Progress
 
 
 class SearchOnly(Stages):

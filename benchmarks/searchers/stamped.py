@@ -12,8 +12,9 @@ import psutil
 
 stamps = {"process": psutil.Process().create_time()}
 
-from tune_adaptive import protocol, search  # noqa: E402
-from tune_adaptive.cli import run_command  # noqa: E402
+from tune_adaptive import search  # noqa: E402
+from tune_adaptive.protocol.run import run as protocol  # noqa: E402
+from tune_adaptive.system.console import run_command  # noqa: E402
 
 
 def stamp(name: str) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.tuning.test_engine import plan
-from tune_adaptive import ledger
+from tests.ray_backend.test_engine import plan
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.plan import DataFacts, Plan
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Stage, Status
+from tune_adaptive.records import ledger
+from tune_adaptive.records.plan import DataFacts, Plan
+from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Stage, Status
 
 TASK = "tiny/linear"
 STEPS = 3 * 7  # 100 examples in batches of 16

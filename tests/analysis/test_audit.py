@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tests.analysis.maker import BASE, TASK, Maker, epoch, honest, three
-from tune_adaptive import ledger
-from tune_adaptive.ablations import ABLATIONS
 from tune_adaptive.analysis.check import Check
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
-from tune_adaptive.plan import DataFacts
+from tune_adaptive.records import ledger
+from tune_adaptive.records.ablations import ABLATIONS
+from tune_adaptive.records.plan import DataFacts
+from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Slowdown
 from tune_adaptive.report import write_report
-from tune_adaptive.runs import Configuration, EpochResult, RunSpec, Slowdown
 
 OPENED = "The test split is opened once by each run after the selection"
 ACCOUNTED = "Every launched run is accounted for"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.maker import MIDDLE, TASK, epoch, honest
-from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.records import ledger
 
 Rows = list[ledger.Event]
 FINAL = "final-step-3"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.analysis.maker import MIDDLE, TASK, Maker, honest, three
-from tune_adaptive import ledger
 from tune_adaptive.analysis.across import claim
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import mean_interval
@@ -25,6 +24,7 @@ from tune_adaptive.analysis.tuning_cost import (
     expected_best,
     runs_needed,
 )
+from tune_adaptive.records import ledger
 from tune_adaptive.report.write import verdict_document
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tests.test_training import tiny_data
+from tests.training.test_loop import tiny_data
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description
 

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.records import ledger
 
 
 @dataclass(frozen=True, slots=True)

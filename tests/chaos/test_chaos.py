@@ -19,9 +19,9 @@ import pytest
 
 from tests.chaos import faulty
 from tests.chaos.table import ROWS, Row, duplicates, lost_epochs
-from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
+from tune_adaptive.records import ledger
 
 pytestmark = pytest.mark.slow
 

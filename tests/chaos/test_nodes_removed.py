@@ -8,7 +8,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.chaos.table import ROWS, Row, duplicates, lost_epochs
-from tests.tuning.test_nodes import NODE, ended_well, meeting, search, three_nodes, wait_for
+from tests.ray_backend.test_nodes import NODE, ended_well, meeting, search, three_nodes, wait_for
 from tune_adaptive.analysis.estimates import Analysis
 
 pytestmark = pytest.mark.slow

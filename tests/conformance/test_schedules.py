@@ -12,8 +12,9 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tests.schedules.watched import Watched, watched
-from tune_adaptive.arm_spaces import builder_defaults
-from tune_adaptive.runs import RECIPE_NAMES, Recipe
+from tune_adaptive.planning.arm_spaces import builder_defaults
+from tune_adaptive.records.runs import RECIPE_NAMES, Recipe
+from tune_adaptive.records.spaces import SearchSpace, default_space_dir, load_space
 from tune_adaptive.schedules import (
     SCHEDULES,
     Horizon,
@@ -23,7 +24,6 @@ from tune_adaptive.schedules import (
     set_mode,
 )
 from tune_adaptive.schedules.optimizers import RIVALS
-from tune_adaptive.spaces import SearchSpace, default_space_dir, load_space
 
 TOTAL_STEPS = 60
 STEPS_PER_EPOCH = 12

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.tasks.published import publish, save_encoder
-from tune_adaptive.runs import Configuration, Recipe, RunSpec
+from tune_adaptive.records.runs import Configuration, Recipe, RunSpec
 from tune_adaptive.tasks import (
     DATASETS,
     MODELS,
@@ -21,8 +21,8 @@ from tune_adaptive.tasks import (
     make_tasks,
 )
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import Material, train
-from tune_adaptive.tryout import sample, try_out
+from tune_adaptive.training.loop import Material, train
+from tune_adaptive.training.preflight import sample, try_out
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")

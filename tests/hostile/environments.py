@@ -211,7 +211,9 @@ NAMES_OF_FOLDERS = (
 
 # ---------------------------------------------------------------------------- trackers
 
-ONLY_FOLDERS = replaced("tune_adaptive.packages.find_spec", lambda name: ModuleSpec(name, None))
+ONLY_FOLDERS = replaced(
+    "tune_adaptive.system.packages.find_spec", lambda name: ModuleSpec(name, None)
+)
 TRACKERS = (
     *(
         Row(f"a folder ./{name} and no package", f"{PLAN} {option}", 3, message, patch=ONLY_FOLDERS)
@@ -321,7 +323,7 @@ def limited(cpus: float) -> Patch:
     """Be in a container with a quota on a machine of 64 cores."""
     return together(
         replaced("os.sched_getaffinity", lambda pid: set(range(64))),
-        replaced("tune_adaptive.capacity.read_limits", lambda: Limits(cpus=cpus)),
+        replaced("tune_adaptive.signals.capacity.read_limits", lambda: Limits(cpus=cpus)),
     )
 
 

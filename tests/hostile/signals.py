@@ -12,25 +12,25 @@ TINY = (
 )
 
 QUICK = {
-    "while data are read": (TINY, "tune_adaptive.planning.share_out"),
-    "while it is calibrated": (f"{TINY} --plan", "tune_adaptive.planning.measure_task"),
+    "while data are read": (TINY, "tune_adaptive.planning.prepare.share_out"),
+    "while it is calibrated": (f"{TINY} --plan", "tune_adaptive.planning.prepare.measure_task"),
     "while the plan is printed": (f"{TINY} --plan", "tune_adaptive.analysis.stats.promised"),
 }
 """Before the plan is written: nothing was begun."""
 
 AT_A_STAGE = {
-    "as the search begins": "tune_adaptive.protocol.execute",
-    "in the search": "tune_adaptive.stages.Stages.heard",
-    "in the selection": "tune_adaptive.stages._rerun",
-    "in the final stage": "tune_adaptive.stages._canary",
+    "as the search begins": "tune_adaptive.protocol.run.execute",
+    "in the search": "tune_adaptive.protocol.stages.Stages.heard",
+    "in the selection": "tune_adaptive.protocol.stages._rerun",
+    "in the final stage": "tune_adaptive.protocol.stages._canary",
 }
 """After the plan is written: it can be resumed."""
 
 REPORTS = {
     "while the report is written again": ("report {finished}", "tune_adaptive.report.write_report"),
-    "while schedules are exported": ("export {finished}", "tune_adaptive.folder.write_whole"),
-    "while the status is read": ("status {finished}", "tune_adaptive.ledger.read"),
-    "while the ledger is read": ("report {finished}", "tune_adaptive.ledger.read"),
+    "while schedules are exported": ("export {finished}", "tune_adaptive.system.files.write_whole"),
+    "while the status is read": ("status {finished}", "tune_adaptive.records.ledger.read"),
+    "while the ledger is read": ("report {finished}", "tune_adaptive.records.ledger.read"),
 }
 
 ROWS: tuple[Row, ...] = (
@@ -48,7 +48,7 @@ ROWS: tuple[Row, ...] = (
     *(
         Row(f"{signal} once the folder is there", TINY, 4, "interrupted$", **sent)
         for signal in ALL
-        for sent in [{"signal": signal, "during": "tune_adaptive.protocol._run"}]
+        for sent in [{"signal": signal, "during": "tune_adaptive.protocol.run._run"}]
     ),
     *(
         Row(f"{signal} {when}", TINY, 4, "interrupted$", slow=True, signal=signal, during=during)

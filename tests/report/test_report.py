@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 
 from tests.analysis.maker import honest
-from tune_adaptive import ledger
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import EnvironmentFault
-from tune_adaptive.export import export
-from tune_adaptive.plan import hash_file
+from tune_adaptive.records import ledger
+from tune_adaptive.records.plan import hash_file
+from tune_adaptive.records.runs import Configuration
 from tune_adaptive.report import write_comparison, write_report
-from tune_adaptive.runs import Configuration
+from tune_adaptive.report.export import export
 
 FIGURES = (
     "tuning-cost",

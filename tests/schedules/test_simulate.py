@@ -28,7 +28,7 @@ def test_signals_move_what_listens() -> None:
 
 
 def test_schedules_are_drawn(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tune_adaptive.schedules", "plot", "adaptive", "step"]
+    command = [sys.executable, "-m", "tune_adaptive", "schedules", "plot", "adaptive", "step"]
     out = tmp_path / "drawn.png"
     subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
     assert out.stat().st_size > 1000

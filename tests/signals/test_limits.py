@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_adaptive import capacity
-from tune_adaptive.signals import limits
+from tune_adaptive.signals import capacity, limits
 from tune_adaptive.signals.limits import Limits, read_limits
 
 GIB = 2**30

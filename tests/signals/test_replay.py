@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tune_adaptive.errors import InputError
-from tune_adaptive.runs import Signal
+from tune_adaptive.records.runs import Signal
 from tune_adaptive.signals.replay import dump_signals, read_signals
 
 number = st.none() | st.floats(allow_nan=False)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.tasks.published import png, publish, save_encoder, write_parquet
-from tune_adaptive.cli import run_command
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.system.console import run_command
 from tune_adaptive.tasks import DATASETS, TaskOptions, make_task, make_tasks, prepare
 from tune_adaptive.tasks.data import Dataset
 from tune_adaptive.tasks.pretrained import find_checkpoint
@@ -295,7 +295,7 @@ def test_without_network_and_cache_it_says_what_was_tried(
     for part in (
         "ylecun/mnist",
         str(tmp_path),
-        "tune_adaptive.prefetch --task mnist",
+        "tune_adaptive.commands.prefetch --task mnist",
         "--data-dir",
     ):
         assert part in str(told.value)
@@ -393,7 +393,7 @@ def test_broken_weights_and_models_that_do_not_classify(tmp_path: Path) -> None:
 def test_what_was_prefetched_is_searched_without_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tune_adaptive.prefetch import main
+    from tune_adaptive.commands.prefetch import main
 
     hub_cache(monkeypatch, tmp_path / "empty")
     for name in ("imdb", "mnist"):

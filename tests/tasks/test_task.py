@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_training import TASK, linear, tiny_data
+from tests.training.test_loop import TASK, linear, tiny_data
 from tune_adaptive.errors import InputError
-from tune_adaptive.plan import Plan
+from tune_adaptive.records.plan import Plan
 from tune_adaptive.tasks import TASKS, Task, TaskOptions, make_task, unknown_task
 
 
@@ -66,8 +66,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
         ("x = 1", "task", {}, "has no attribute 'task'"),
         ("task = 1", "task", {}, "must be a tune_adaptive.Task, is int"),
         ("import no_such_module_at_all", "task", {}, "No module named"),
-        ("from tests.test_training import TASK", "TASK", {"max_length": 5}, "--max-length 5"),
-        ("from tests.test_training import TASK", "TASK", {"model_path": "x"}, "--model-path x"),
+        ("from tests.training.test_loop import TASK", "TASK", {"max_length": 5}, "--max-length 5"),
+        (
+            "from tests.training.test_loop import TASK",
+            "TASK",
+            {"model_path": "x"},
+            "--model-path x",
+        ),
     ],
 )
 def test_a_task_of_ones_own_that_cannot_be_is_told(
@@ -88,7 +93,7 @@ def test_data_that_cannot_be_trained_on_is_told_with_the_tasks_name() -> None:
 
 
 def test_a_task_of_ones_own_is_cut_to_the_training_size() -> None:
-    task = make_task("tests.test_training:TASK", TaskOptions(train_size=20))
+    task = make_task("tests.training.test_loop:TASK", TaskOptions(train_size=20))
     assert len(task.load().train) == 20
     assert len(task.load().test) == len(TASK.load().test)
 
@@ -99,7 +104,14 @@ def test_what_was_chosen_stands_in_plan_report_and_export(
     from tune_adaptive import load_schedule
 
     code = search(
-        *("--task", "tests.test_training:TASK", "--schedule", "step", "--schedule", "adaptive"),
+        *(
+            "--task",
+            "tests.training.test_loop:TASK",
+            "--schedule",
+            "step",
+            "--schedule",
+            "adaptive",
+        ),
         *("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--optimizer", "sgd"),
         *("--clip-norm", "1.5", "--train-size", "64", "--results-dir", str(tmp_path)),
         *("--name", "own"),

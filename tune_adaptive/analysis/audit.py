@@ -5,13 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from tune_adaptive import ledger
-from tune_adaptive.ablations import ablation_names
 from tune_adaptive.analysis import fairness
 from tune_adaptive.analysis.check import Check, make_check
 from tune_adaptive.analysis.history import History, Run
-from tune_adaptive.plan import SEEDS_PER_STAGE
-from tune_adaptive.runs import Stage
+from tune_adaptive.records import ledger
+from tune_adaptive.records.ablations import ablation_names
+from tune_adaptive.records.plan import SEEDS_PER_STAGE
+from tune_adaptive.records.runs import Stage
 
 MAX_DRIFT = 0.03
 OPENS_TEST: tuple[Stage, ...] = ("final", "ablation", "contention")

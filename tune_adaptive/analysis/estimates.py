@@ -40,7 +40,7 @@ from tune_adaptive.analysis.tuning_cost import (
     cost_curve,
     runs_needed,
 )
-from tune_adaptive.runs import Configuration, Stage
+from tune_adaptive.records.runs import Configuration, Stage
 
 
 @dataclass(frozen=True, slots=True)

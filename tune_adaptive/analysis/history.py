@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tune_adaptive import ledger
 from tune_adaptive.analysis.rows import Rows, Run
 from tune_adaptive.analysis.stats import STUDIED
-from tune_adaptive.plan import Plan, TaskPlan, hash_file
-from tune_adaptive.runs import Stage
+from tune_adaptive.records import ledger
+from tune_adaptive.records.plan import Plan, TaskPlan, hash_file
+from tune_adaptive.records.runs import Stage
 
 __all__ = ["History", "Run"]
 

@@ -8,9 +8,9 @@ only where it contradicts no earlier one.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tune_adaptive import ledger
-from tune_adaptive.plan import Plan
-from tune_adaptive.runs import EpochResult, RunSpec, Stage, Status
+from tune_adaptive.records import ledger
+from tune_adaptive.records.plan import Plan
+from tune_adaptive.records.runs import EpochResult, RunSpec, Stage, Status
 
 TOLERANCE = 1e-9
 

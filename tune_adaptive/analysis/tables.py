@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tune_adaptive.analysis.history import History, Run
-from tune_adaptive.runs import EpochResult
+from tune_adaptive.records.runs import EpochResult
 
 EPOCH_COLUMNS = [field.name for field in fields(EpochResult)]
 

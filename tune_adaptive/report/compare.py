@@ -7,9 +7,9 @@ from pathlib import Path
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.folder import write_whole
-from tune_adaptive.plan import model_notes
+from tune_adaptive.records.plan import model_notes
 from tune_adaptive.report.write import render
+from tune_adaptive.system.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)

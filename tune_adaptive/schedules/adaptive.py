@@ -76,7 +76,7 @@ class AdaptiveLR(ListeningLR):
         optimizer: Wrapped optimizer; each group's ``lr`` is its base learning rate. A group
             with 0 stays at 0, whatever the bounds.
         total_steps: T, the planned number of optimizer steps, >= 1.
-        complexity: C of the dataset in [0, 1]; see ``tune_adaptive.signals.complexity``.
+        complexity: C of the dataset in [0, 1]; see ``tune_adaptive.records.complexity``.
         complexity_weight: How much C lengthens the hold, in [0, 1].
         resource_weight: w in [0, 1]; 1 plans in time, 0 in steps whatever they take.
         hold: Fraction of the budget held at full level whatever C is, in [0, 0.9].

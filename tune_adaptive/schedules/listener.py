@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from torch.optim.lr_scheduler import LRScheduler
 
-from tune_adaptive.runs import SIGNAL_NAMES
+from tune_adaptive.records.runs import SIGNAL_NAMES
 from tune_adaptive.schedules.checks import Checks
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch.optim import Optimizer
 
-from tune_adaptive import packages
 from tune_adaptive.errors import EnvironmentFault
+from tune_adaptive.system import packages
 
 Parameters = Iterable[torch.nn.Parameter]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from tune_adaptive.runs import Signal, Value
+from tune_adaptive.records.runs import Signal, Value
 from tune_adaptive.schedules import SCHEDULES, Horizon, Listener, build_optimizer, set_mode
 
 

@@ -17,7 +17,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from tune_adaptive.signals.gpus import GpuReading, Gpus
-from tune_adaptive.user import is_own, own_folder
+from tune_adaptive.system.user import is_own, own_folder
 
 INTERVAL_S = 1.0
 STALE_S = 3.5

@@ -4,11 +4,11 @@ import random
 from itertools import takewhile
 from pathlib import Path
 
-from tune_adaptive.codec import read_bytes
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.folder import write_whole
-from tune_adaptive.runs import RunSpec
+from tune_adaptive.records.codec import read_bytes
+from tune_adaptive.records.runs import RunSpec
 from tune_adaptive.signals.replay import dump_signals, parse_signals, read_signals
+from tune_adaptive.system.files import write_whole
 
 
 class Recordings:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from tune_adaptive.codec import UNREADABLE, convert, parse_json, read_bytes, to_json
 from tune_adaptive.errors import InputError
-from tune_adaptive.runs import Signal
+from tune_adaptive.records.codec import UNREADABLE, convert, parse_json, read_bytes, to_json
+from tune_adaptive.records.runs import Signal
 
 
 def dump_signals(signals: Iterable[Signal]) -> str:

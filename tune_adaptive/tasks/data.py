@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tune_adaptive.errors import InputError
-from tune_adaptive.signals.complexity import Complexity, measure_complexity
+from tune_adaptive.records.complexity import Complexity, measure_complexity
 from tune_adaptive.tasks.arrays import as_promised, moments, problems
 
 Labels = npt.NDArray[np.int64]  # (N,)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tune_adaptive.errors import InputError
-from tune_adaptive.folder import expanded
+from tune_adaptive.system.files import expanded
 from tune_adaptive.tasks.data import Description
 from tune_adaptive.tasks.hub import fetch
 
@@ -119,7 +119,7 @@ def find_checkpoint(model_path: str) -> tuple[Path, str]:
             PINNED.get(model_path),
             FILES,
             _lacking,
-            remedy="Where there is a network: python -m tune_adaptive.prefetch --task DATASET/bert "
+            remedy="Where there is a network: python -m tune_adaptive prefetch --task DATASET/bert "
             f"--model-path {model_path} --to DIR; then search with the --model-path it prints.",
         )
         name = f"{model_path}@{folder.name}"

@@ -78,7 +78,7 @@ def find_files(name: str, source: Source, data_dir: Path | None) -> Files:
             source.hub.revision,
             [f"{source.hub.folder}/*.parquet"],
             lacking=lambda snapshot: _lacking(snapshot / where, source.kind),
-            remedy=f"Where there is a network: python -m tune_adaptive.prefetch --task {name}/MODEL"
+            remedy=f"Where there is a network: python -m tune_adaptive prefetch --task {name}/MODEL"
             " --to DIR; then search with --data-dir DIR.",
         )
         folder = snapshot / where

@@ -11,9 +11,9 @@ import numpy as np
 from torch import OutOfMemoryError, Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tune_adaptive.codec import Positive, convert
 from tune_adaptive.errors import EnvironmentFault, InputError, located
-from tune_adaptive.runs import OPTIMIZER_NAMES
+from tune_adaptive.records.codec import Positive, convert
+from tune_adaptive.records.runs import OPTIMIZER_NAMES
 from tune_adaptive.tasks.data import Dataset, Description
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.prepare import prepare

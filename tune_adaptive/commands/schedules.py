@@ -1,0 +1,63 @@
+"""Draw schedules: ``python -m tune_adaptive schedules plot adaptive step cosine``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
+from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.schedules.simulate import simulate
+from tune_adaptive.system.console import run_command
+
+MAX_STEPS = 1_000_000
+
+
+def main(
+    action: Annotated[str, typer.Argument(help="plot")],
+    schedules: Annotated[list[str], typer.Argument(help="Names of schedules.")],
+    out: Annotated[Path, typer.Option(help="File to draw into.")] = Path("schedules.png"),
+    total_steps: Annotated[int, typer.Option(help="Steps of the run.")] = 1000,
+    complexity: Annotated[float, typer.Option(help="C of the data, in [0, 1].")] = 0.45,
+) -> None:
+    """Draw the learning rates of schedules with their defaults, on a loss that falls smoothly."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    if action != "plot":
+        raise InputError(f"unknown action {action!r}; there is plot")
+    problems = [
+        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+        for name in schedules
+        if name not in SCHEDULES
+    ]
+    formats = plt.gcf().canvas.get_supported_filetypes()
+    plt.close()
+    if not 1 <= total_steps <= MAX_STEPS:
+        problems.append(f"--total-steps must be in [1, {MAX_STEPS}], got {total_steps}")
+    if not 0 <= complexity <= 1:
+        problems.append(f"--complexity must be in [0, 1], got {complexity}")
+    if out.suffix.removeprefix(".").lower() not in formats:
+        problems.append(f"--out {out}: must end in one of {', '.join(sorted(formats))}")
+    if problems:
+        raise InputError("\n".join(problems))
+    canvas, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    horizon = Horizon(total_steps, complexity=complexity, timer=None)
+    losses = [2.0 * 0.2 ** (t / total_steps) for t in range(total_steps)]
+    for name in schedules:
+        axes.plot(simulate(name, horizon, lr=1.0, losses=losses), label=name)
+    axes.set(xlabel="optimizer step", ylabel="learning rate / base")
+    axes.legend(frameon=False)
+    try:
+        canvas.savefig(out, dpi=150)
+    except OSError as error:
+        raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}") from error
+    finally:
+        plt.close(canvas)
+    typer.echo(out)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""What was asked, checked and frozen as a plan."""

@@ -1,0 +1,1 @@
+"""Plain data: configurations, spaces, plans, ledgers; one codec for all."""

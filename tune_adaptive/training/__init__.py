@@ -1,0 +1,1 @@
+"""One run: the loop, its checkpoints, its device, and what is measured beforehand."""

@@ -1,1 +1,0 @@
-"""The engine. Nothing outside this folder imports ray."""

@@ -1,0 +1,1 @@
+"""Views of an experiment's events: terminal, notebook, trackers, gauges."""
