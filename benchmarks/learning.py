@@ -3,7 +3,8 @@
     python benchmarks/learning.py --data-dir DIR --model-path FOLDER [TASK ...]
 
 Trains each task (default: all of the table) once per seed with
-``tune_adaptive.training.loop.train``: AdamW, a linear decay to 0 after the warm-up, the precision that ``--precision auto`` chooses.
+``tune_adaptive.training.loop.train``: AdamW, a linear decay to 0 after the warm-up, the precision
+that ``--precision auto`` chooses.
 The configurations are usual ones; mnist/cnn missed its floor until its augmentation was chosen, by
 hand, on validation images. ``bert`` starts from the encoder in FOLDER.
 """
