@@ -41,6 +41,7 @@ def test_an_example_trains_by_its_documented_command(path: Path, tmp_path: Path)
     assert [each.name for each in tmp_path.iterdir()] == ["examples"]
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_is_searched_by_its_documented_command(
     search: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_the_bombs_are_live(tmp_path: Path, canary: Path) -> None:
         canary.unlink()
 
 
+@pytest.mark.slow
 def test_nothing_runs_when_it_is_opened(finished: Path, tmp_path: Path, canary: Path) -> None:
     folder = tmp_path / "stranger"
     shutil.copytree(finished, folder)
@@ -124,6 +125,7 @@ def test_nothing_runs_when_it_is_opened(finished: Path, tmp_path: Path, canary: 
     assert "<svg" in (folder / "report.html").read_text(), "written over what was planted"
 
 
+@pytest.mark.slow
 def test_a_strangers_plan_names_no_code(finished: Path, tmp_path: Path, canary: Path) -> None:
     """A person's own task is imported for a person, who names it on the command line."""
     folder = cut(finished, tmp_path / "stranger", "step-0000")
