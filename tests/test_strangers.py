@@ -82,7 +82,7 @@ def plant(folder: Path, canary: Path) -> None:
 def told_of(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the installed command from within ``folder``, or Python where it is named."""
     command = arguments if arguments[0] == sys.executable else (str(COMMAND), *arguments)
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 def test_the_bombs_are_live(tmp_path: Path, canary: Path) -> None:
@@ -400,7 +400,7 @@ def test_secrets_of_the_environment_never_reach_a_file(tmp_path: Path, ray_dir: 
         env=os.environ | dict.fromkeys(SECRETS, CANARY) | {"RAY_TMPDIR": str(ray_dir)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results" / "secret"

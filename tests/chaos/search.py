@@ -56,7 +56,7 @@ class Search:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for its end; return its exit code and what it said."""
-        told, error = self.process.communicate(timeout=600)
+        told, error = self.process.communicate(timeout=1200)
         return self.process.returncode, told, error
 
 
