@@ -1,5 +1,6 @@
 """What the tests share: one small Ray cluster a session, one finished experiment."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tune_adaptive.ray_backend.cluster import own_ray
@@ -49,10 +51,24 @@ def search(cluster: None) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def finished(search: Callable[..., int], tmp_path_factory: Any) -> Path:
-    """The folder of a small finished experiment; read it, do not write into it."""
-    results = tmp_path_factory.mktemp("results")
-    code = search(
+def finished(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Path:
+    """The folder of a small finished experiment; read it, do not write into it.
+
+    Processes that test beside each other share it: the first that needs it makes it.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make_finished(request, tmp_path_factory.mktemp("results"))
+    results = tmp_path_factory.getbasetemp().parent / "results"
+    with FileLock(f"{results}.lock"):
+        if not results.exists():
+            folder = make_finished(request, tmp_path_factory.mktemp("results"))
+            folder.parent.rename(results)
+    return results / "small"
+
+
+def make_finished(request: pytest.FixtureRequest, results: Path) -> Path:
+    """Search, small as it is; return the experiment's folder."""
+    code = request.getfixturevalue("search")(
         *("--results-dir", str(results), "--name", "small", "--epochs", "2", "--budget", "2"),
         *("--final-seeds", "2", "--precision", "fp32", "--signals", "steady"),
         *("--ablations", "--contention", "2x@40%", "--train-size", "1280"),

@@ -152,7 +152,7 @@ def test_every_command_of_the_documents_does_what_it_says(
         words[0] = sys.executable
     if words[0] == "tune-adaptive":
         words[:1] = [sys.executable, "-m", "tune_adaptive"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     # The doctor may find something; two seeds promise little to whoever verifies.
     allowed = {
         "tune_adaptive.commands.doctor": (0, 3),

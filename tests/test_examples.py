@@ -41,6 +41,7 @@ def test_an_example_trains_by_its_documented_command(path: Path, tmp_path: Path)
     assert [each.name for each in tmp_path.iterdir()] == ["examples"]
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_is_searched_by_its_documented_command(
     search: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +87,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     check_outputs(notebook)
 

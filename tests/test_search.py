@@ -65,6 +65,7 @@ def test_an_existing_name_is_refused(
     assert (finished / "ledger.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_logical_gpus_pack_and_the_report_says_so(
     search: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_every_run_records_what_its_schedule_heard(finished: Path) -> None:
         assert steps == list(range(run.last.num_steps))
 
 
+@pytest.mark.slow
 def test_a_search_hears_a_recording_and_a_time_budget(
     search: Callable[..., int], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ def test_the_default_job_ends_with_a_verdict_and_busy_slots(tmp_path: Path) -> N
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "Ray is silent"
@@ -77,7 +77,7 @@ def test_a_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     assert (empty / "results" / "wheel" / "report.html").is_file()

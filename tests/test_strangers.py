@@ -82,7 +82,7 @@ def plant(folder: Path, canary: Path) -> None:
 def told_of(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the installed command from within ``folder``, or Python where it is named."""
     command = arguments if arguments[0] == sys.executable else (str(COMMAND), *arguments)
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 def test_the_bombs_are_live(tmp_path: Path, canary: Path) -> None:
@@ -100,6 +100,7 @@ def test_the_bombs_are_live(tmp_path: Path, canary: Path) -> None:
         canary.unlink()
 
 
+@pytest.mark.slow
 def test_nothing_runs_when_it_is_opened(finished: Path, tmp_path: Path, canary: Path) -> None:
     folder = tmp_path / "stranger"
     shutil.copytree(finished, folder)
@@ -124,6 +125,7 @@ def test_nothing_runs_when_it_is_opened(finished: Path, tmp_path: Path, canary: 
     assert "<svg" in (folder / "report.html").read_text(), "written over what was planted"
 
 
+@pytest.mark.slow
 def test_a_strangers_plan_names_no_code(finished: Path, tmp_path: Path, canary: Path) -> None:
     """A person's own task is imported for a person, who names it on the command line."""
     folder = cut(finished, tmp_path / "stranger", "step-0000")
@@ -398,7 +400,7 @@ def test_secrets_of_the_environment_never_reach_a_file(tmp_path: Path, ray_dir: 
         env=os.environ | dict.fromkeys(SECRETS, CANARY) | {"RAY_TMPDIR": str(ray_dir)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results" / "secret"

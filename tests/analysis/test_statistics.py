@@ -36,6 +36,10 @@ ZEA_MAYS = (49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48)
 """Darwin (1876): crossed minus self-fertilised maize, eighths of an inch."""
 
 
+slow = pytest.mark.slow
+"""Of simulations; of each, the cheapest case stays among the default tests."""
+
+
 @pytest.fixture
 def frozen_heap() -> Iterator[None]:
     """Make ``gc.collect()`` cheap: statsmodels calls it in every ``multipletests``."""
@@ -82,7 +86,7 @@ def test_superiority_is_the_share_that_mann_and_whitney_count() -> None:
     assert found.mean == pytest.approx(stats.mannwhitneyu(ours, theirs).statistic / 16)
 
 
-@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize("n", [6, pytest.param(10, marks=slow)])
 def test_intervals_cover_what_they_say(n: int) -> None:
     """4,000 samples of each; 95% nominal."""
     rng = np.random.default_rng(0)
@@ -118,7 +122,7 @@ def test_the_interval_of_superiority_covers(n: int, shift: float, shared: float)
     assert 0.93 <= np.mean(hits) <= 0.97, np.mean(hits)
 
 
-@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize("n", [6, pytest.param(10, marks=slow)])
 def test_the_interval_of_the_time_to_target_covers(n: int) -> None:
     """Times are crossings of a target, rounded up to whole epochs and censored at T = 20."""
     rng = np.random.default_rng(0)
@@ -141,8 +145,9 @@ def test_the_interval_of_the_time_to_target_covers(n: int) -> None:
     assert all(0.93 <= np.mean(own) <= 0.97 for own in covered), list(map(np.mean, covered))
 
 
-@pytest.mark.parametrize("n", [6, 10])
-@pytest.mark.parametrize("num_tasks", [2, 7])
+@pytest.mark.parametrize(
+    ("num_tasks", "n"), [(2, 6), *(pytest.param(*case, marks=slow) for case in ((2, 10), (7, 6)))]
+)
 def test_the_interval_of_the_interquartile_mean_covers(n: int, num_tasks: int) -> None:
     rng = np.random.default_rng(0)
     centres = np.linspace(0.9, 1.1, num_tasks)[:, None]
@@ -154,8 +159,9 @@ def test_the_interval_of_the_interquartile_mean_covers(n: int, num_tasks: int) -
     assert 0.93 <= np.mean(hits) <= 0.97, np.mean(hits)
 
 
-@pytest.mark.parametrize("n", [8, 10])
-@pytest.mark.parametrize("shared", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("shared", "n"), [(0.5, 8), *(pytest.param(*case, marks=slow) for case in ((0, 10), (0.9, 8)))]
+)
 def test_a_difference_of_one_seed_sd_seldom_passes_for_equivalent(n: int, shared: float) -> None:
     rng = np.random.default_rng(0)
     seed = math.sqrt(shared) * rng.normal(0, 0.01, (2000, n))
@@ -182,7 +188,7 @@ def synthetic(
 
 
 @pytest.mark.usefixtures("frozen_heap")
-@pytest.mark.parametrize("num_baselines", [1, 3])
+@pytest.mark.parametrize("num_baselines", [1, pytest.param(3, marks=slow)])
 def test_the_verdict_errs_in_at_most_five_percent_under_the_null(num_baselines: int) -> None:
     rng = np.random.default_rng(1)
     words = [synthetic(rng, 8, num_baselines) for _ in range(1000)]
@@ -191,7 +197,7 @@ def test_the_verdict_errs_in_at_most_five_percent_under_the_null(num_baselines: 
 
 
 @pytest.mark.usefixtures("frozen_heap")
-@pytest.mark.parametrize("n", [8, 10])
+@pytest.mark.parametrize("n", [8, pytest.param(10, marks=slow)])
 def test_the_power_is_what_the_plan_promised(n: int) -> None:
     """The promise is for Holm's first threshold: the other baselines do not differ."""
     effect = detectable_sd(n, 2)

@@ -1,6 +1,7 @@
 """What became of an experiment that was hurt, as a row of the table of faults."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class Row:
     duplicates: int
 
 
-ROWS: list[Row] = []
-"""Of this session, in the order they were found."""
+Record = Callable[[Row], None]
+"""Puts a row into the table of this session."""
 
 
 def lost_epochs(folder: Path) -> float:
@@ -48,12 +49,12 @@ def duplicates(folder: Path) -> int:
     return sum(number - 1 for number in told.values())
 
 
-def markdown() -> str:
-    """Return the table of what was found in this session."""
+def markdown(rows: Iterable[Row]) -> str:
+    """Return the table of faults."""
     lines = ["| fault | injected | survived | lost epochs | duplicates |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.fault} | {row.injected} | {row.survived} | {row.lost_epochs:g} "
         f"| {row.duplicates} |"
-        for row in ROWS
+        for row in rows
     ]
     return "\n".join(lines)

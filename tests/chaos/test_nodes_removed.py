@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.chaos.table import ROWS, Row, duplicates, lost_epochs
+from tests.chaos.table import Record, Row, duplicates, lost_epochs
 from tests.ray_backend.test_nodes import NODE, ended_well, meeting, search, three_nodes, wait_for
 from tune_adaptive.analysis.estimates import Analysis
 
@@ -18,7 +18,7 @@ NUM_REMOVED = 3
 
 
 def test_three_nodes_train_24_quarters_at_once_and_lose_nothing_when_nodes_go(
-    three_nodes: Cluster, meeting: Path, tmp_path: Path
+    three_nodes: Cluster, meeting: Path, tmp_path: Path, record: Record
 ) -> None:
     process = search(tmp_path, three_nodes.address, "--gpus-per-trial", "0.25")
     folder = tmp_path / "many"
@@ -46,4 +46,4 @@ def test_three_nodes_train_24_quarters_at_once_and_lose_nothing_when_nodes_go(
     assert len(finals) == analysis.plan.num_final_seeds * len(analysis.plan.schedules)
     assert duplicates(folder) == 0
     lost = lost_epochs(folder)
-    ROWS.append(Row("node: removed", NUM_REMOVED, NUM_REMOVED, lost, 0))
+    record(Row("node: removed", NUM_REMOVED, NUM_REMOVED, lost, 0))

@@ -20,6 +20,7 @@ from tune_adaptive.tasks import (
     make_task,
     make_tasks,
 )
+from tune_adaptive.tasks.data import Examples
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training.loop import Material, train
 from tune_adaptive.training.preflight import sample, try_out
@@ -49,7 +50,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def prepared(name: str, options: TaskOptions, device: torch.device = CPU) -> tuple[Task, Material]:
     [task, _] = make_tasks([name, "imdb/bert"], options)
     data = task.load()
-    splits = (Split.of(split, device) for split in (data.train, data.validation))
+    few = Examples(*(array[:40] for array in data.validation.arrays))
+    splits = (Split.of(split, device) for split in (data.train, few))
     return task, Material(task, data.describe(), *splits)
 
 

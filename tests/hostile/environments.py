@@ -342,6 +342,7 @@ MACHINES = (
         "plan of x",
         given=nobody_else,
         environment={"PYTHONPATH": "{here}/site"},
+        slow=True,
     ),
     Row(
         "the doctor of a user without a name",

@@ -78,7 +78,14 @@ ROWS: tuple[Row, ...] = (
             ("SIGTERM", "canary-2 completed"),  # Ray closes
         )
     ),
-    Row("a terminal of no columns", f"{TINY} --plan", 0, "plan of", environment={"COLUMNS": "0"}),
+    Row(
+        "a terminal of no columns",
+        f"{TINY} --plan",
+        0,
+        "plan of",
+        environment={"COLUMNS": "0"},
+        slow=True,
+    ),
     *(
         Row(f"--nice {nice}", f"{TINY} --nice {nice}", 2, message)
         for nice, message in (

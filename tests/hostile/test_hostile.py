@@ -69,7 +69,7 @@ def told_elsewhere(
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.send_signal(signal.Signals[name])
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

@@ -337,7 +337,7 @@ def test_a_search_packs_as_it_measured(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     plan = Plan.read(tmp_path / "results" / "packed" / "plan.toml")

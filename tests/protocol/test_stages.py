@@ -163,7 +163,7 @@ def test_one_slot_ends_the_same_wherever_it_was_killed(tmp_path: Path, plan: Pla
     assert {run.spec.stage for run in table(tmp_path / "whole", plan, whole).runs} == set(
         plan.stages
     )
-    for number, kill_after in enumerate(range(1, len(whole), 7)):
+    for number, kill_after in enumerate(range(1, len(whole), 13)):
         kept = Kept() if number % 2 else None
         rows = work(plan, work(plan, [], 1, kill_after, kept), 1, math.inf, kept)
         analysis = table(tmp_path / "cut", plan, rows)

@@ -115,6 +115,7 @@ def plan_on(address: str, **environment: str) -> "subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_the_cluster_has(cluster: None) -> None:
     """One logical GPU and 2 CPUs, whatever this machine has."""
     planned = plan_on(ray.get_runtime_context().gcs_address)

@@ -160,7 +160,7 @@ def test_quarters_of_a_gpu_run_four_at_once_and_are_kept_between_two_stages(
             return None if self.is_first and self.num_started == 4 else super().next()
 
     first = runs(8)
-    first[3] = replace(first[3], num_epochs=300)  # the others' workers have nothing to do
+    first[3] = replace(first[3], num_epochs=150)  # the others' workers have nothing to do
     jobs = TwoStages(first)
     go(jobs, build, slots=4, gpus_per_trial=0.25, cpus_per_trial=0.5)
     assert len(jobs.last) == 8

@@ -20,7 +20,8 @@ def test_a_plan_survives_its_file(finished: Path, tmp_path: Path) -> None:
 
 def test_no_two_stages_share_a_seed() -> None:
     stages: tuple[Stage, ...] = ("search", "select", "final")
-    seeds = [plan().stage_seed(stage, index) for stage in stages for index in range(10_000)]
+    made = plan()
+    seeds = [made.stage_seed(stage, index) for stage in stages for index in range(10_000)]
     assert len(set(seeds)) == len(seeds)
 
 
