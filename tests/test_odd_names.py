@@ -110,7 +110,7 @@ WRITERS = (checkpoints, tensorboard, mlflow, locked, files)
         *((write, name) for write in WRITERS for name in ODD),
         *((studies, name) for name in ("My%20Drive", "a?b", ODD[-1])),  # half a second each
     ],
-    ids=ascii,
+    ids=lambda value: value.__name__ if callable(value) else ascii(value),
 )
 def test_what_is_written_is_in_the_folder_of_that_name(
     tmp_path: Path, name: str, write: Callable[[Path], None]
