@@ -15,6 +15,9 @@ from tune_adaptive.cli import run_command
 from tune_adaptive.search import main
 from tune_adaptive.tuning.cluster import own_ray
 
+# Two processes test beside each other: their threads must not spin while they wait for a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Started in the background or by nohup, the tests would inherit that these are ignored.
 for kind in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(kind) is signal.SIG_IGN:
