@@ -15,6 +15,9 @@ from tune_adaptive.ray_backend.cluster import own_ray
 from tune_adaptive.search import main
 from tune_adaptive.system.console import run_command
 
+# Two processes test beside each other: their threads must not spin while they wait for a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Started in the background or by nohup, the tests would inherit that these are ignored.
 for kind in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(kind) is signal.SIG_IGN:
