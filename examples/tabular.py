@@ -1,5 +1,6 @@
 """A task of your own: a table, a model, a loss.
 
+    pip install statsmodels
     python -m tune_adaptive.search --task examples.tabular:task --epochs 3 --budget 2
 
 The data are 6,366 women asked in 1974 about their marriages (Fair, 1978; public domain, shipped
