@@ -36,10 +36,10 @@ from tune_adaptive.signals.capacity import Capacity, NodeCapacity
 from tune_adaptive.tasks import Task, make_task
 from tune_adaptive.tasks.data import Description, Examples, load_fashion_mnist_mini
 from tune_adaptive.tasks.feed import Split
+from tune_adaptive.training import concurrency as together
 from tune_adaptive.training.calibration import Measured
 from tune_adaptive.training.concurrency import measure_packing
 from tune_adaptive.training.loop import Material
-from tune_adaptive.training.loop import concurrency as together
 
 MIB = 2**20
 

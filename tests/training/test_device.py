@@ -9,15 +9,15 @@ import torch
 from tests.training.test_loop import TASK, tiny_data
 from tune_adaptive.commands import verify
 from tune_adaptive.records.runs import Configuration
+from tune_adaptive.training import calibration as pilots
+from tune_adaptive.training import concurrency as together
+from tune_adaptive.training import device
 from tune_adaptive.training.device import (
     claim_device,
     claimed_device,
     has_lost_gpu,
     is_out_of_memory,
 )
-from tune_adaptive.training.loop import calibration as pilots
-from tune_adaptive.training.loop import concurrency as together
-from tune_adaptive.training.loop import device
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.watch.monitor import CURVES, Monitor
 
-GRAFANA = Path(__file__).resolve().parents[1] / "monitoring" / "grafana.json"
+GRAFANA = Path(__file__).resolve().parents[2] / "monitoring" / "grafana.json"
 
 Labels = tuple[tuple[str, str], ...]
 SET: dict[str, dict[Labels, float]] = defaultdict(dict)

@@ -55,7 +55,9 @@ def versions() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     if not packages.has_metadata():
-        found = f"{packages.version('tune-adaptive')}, run from {Path(__file__).parent.parent}"
+        found = (
+            f"{packages.version('tune-adaptive')}, run from {Path(__file__).parent.parent.parent}"
+        )
         yield Finding("tune-adaptive", f"{found}, which was not installed")
     for text in packages.requirements():
         required = Requirement(text)

@@ -209,7 +209,7 @@ class SearchSpace:
 
 def default_space_dir() -> Path:
     """Return the folder of the shipped spaces: in the wheel, or beside a checkout's package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     inside = package / "search_spaces"
     return inside if inside.is_dir() else package.parent / "search_spaces"
 

@@ -1,22 +1,17 @@
 """Best configurations as files.
 
-    python -m tune_adaptive export results/NAME         writes best/ again from the ledger
-    python -m tune_adaptive export best/X/adaptive.toml checks one file and shows it
-
 A file holds the configuration, the space it was found in and where it came from.
 """
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tomli_w
-import typer
 
 from tune_adaptive.analysis.estimates import Analysis, ArmResult
 from tune_adaptive.records.runs import file_name
-from tune_adaptive.report.best import FORMAT, load_schedule
-from tune_adaptive.system.console import printable, run_command, tell_damage
+from tune_adaptive.report.best import FORMAT
 from tune_adaptive.system.files import make_inside, write_whole
 
 
@@ -70,23 +65,3 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
         },
         "space": dict(task.spaces[arm.schedule]),
     }
-
-
-def main(
-    path: Annotated[Path, typer.Argument(help="An experiment's folder, or one best/*.toml.")],
-) -> None:
-    """Write an experiment's best configurations again, or check one exported file."""
-    if path.is_dir():
-        analysis = Analysis(path)
-        tell_damage(path, analysis.history.damage)
-        for written in export(analysis):
-            typer.echo(written)
-        return
-    best = load_schedule(path)
-    typer.echo(printable(f"{best.task}: {best.configuration.schedule}"))
-    for name, value in best.configuration.values().items():
-        typer.echo(printable(f"  {name} = {value}"))
-
-
-if __name__ == "__main__":
-    run_command(main)
