@@ -16,7 +16,7 @@ import torch
 from tests.conftest import run_search
 from tests.report.test_report import renamed
 from tests.tasks.published import publish, save_encoder
-from tune_adaptive import load_schedule
+from tune_adaptive import AdaptiveLR, load_schedule
 from tune_adaptive.records.spaces import default_space_dir, space_from_dict
 from tune_adaptive.schedules import SCHEDULES, Horizon, phases
 from tune_adaptive.tasks import DATASETS
@@ -43,8 +43,38 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
     assert commands[:2] == ["pip install --quiet -e '.[test]'", "pytest"]
 
 
-def test_the_readmes_loop_runs_on_every_exported_schedule(finished: Path) -> None:
-    code = re.findall(r"```python\n(.*?)```", README, flags=re.S)[0]
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1000
+
+
+def test_the_readmes_map_is_the_tree() -> None:
+    section = README.split("## Where things are")[1]
+    package = ROOT / "tune_adaptive"
+    rooms = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in package.iterdir()
+        if path.name not in ("__pycache__", "__init__.py", "__main__.py", "py.typed")
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert set(re.findall(r"^      (\S+)", section, flags=re.M)) == rooms
+    for folder in re.findall(r"^    (\S+/) ", section, flags=re.M):
+        assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_readmes_code_runs(finished: Path) -> None:
+    adaptive, winner = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exported = next(finished.glob("best/*/adaptive.toml"))
+    winner = re.sub(r'"results/.*?"', repr(str(exported)), winner)
+    for code in (adaptive, winner):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        optimizer.step()
+        names = {"AdaptiveLR": AdaptiveLR, "load_schedule": load_schedule, "optimizer": optimizer}
+        exec(code, names | {"loss": torch.tensor(1.0)})
+
+
+def test_the_guides_loop_runs_on_every_exported_schedule(finished: Path) -> None:
+    guide = (ROOT / "docs" / "winner.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", guide, flags=re.S)
     for path in sorted((finished / "best").rglob("*.toml")):
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
         batches = [(torch.rand(8, 4), torch.randint(0, 2, (8,))) for _ in range(20)]
@@ -200,3 +230,15 @@ def test_the_guides_schedule_can_be_built_and_searched() -> None:
     assert [parameter.name for parameter in space_from_dict(own, "guide").parameters] == [
         "shift_frac"
     ]
+
+
+def test_the_site_is_built_from_every_guide_and_asks_no_other_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
+    done = subprocess.run(
+        [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for guide in (ROOT / "docs").glob("*.md"):
+        page = (tmp_path / guide.with_suffix(".html").name).read_text(encoding="utf-8")
+        assert not re.search(r"<(script|img|iframe)[^>]* src=.?(https?:)?//", page)
+        assert not re.search(r"<link[^>]* href=.?(https?:)?//", page)
