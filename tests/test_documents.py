@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.conftest import run_search
 from tests.report.test_report import renamed
@@ -265,3 +266,26 @@ def test_the_site_is_built_from_every_guide_and_asks_no_other_server(tmp_path: P
         page = (tmp_path / guide.with_suffix(".html").name).read_text(encoding="utf-8")
         assert not re.search(r"<(script|img|iframe)[^>]* src=.?(https?:)?//", page)
         assert not re.search(r"<link[^>]* href=.?(https?:)?//", page)
+
+
+def test_the_hooks_and_workflows_name_what_exists() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    [repo] = hooks["repos"]
+    assert [hook["id"] for hook in repo["hooks"]] == ["ruff", "ruff-format", "mypy"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tested = {re.split(r"[>=<\[]", each)[0] for each in project["optional-dependencies"]["test"]}
+    assert {hook["entry"].split()[0] for hook in repo["hooks"]} <= tested
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["ci"]["steps"]
+    [runs] = [step["run"] for step in steps if "run" in step]
+    script = ROOT / next(word for word in runs.split() if word.startswith(".ci"))
+    assert script.is_file()
+    assert script.stat().st_mode & 0o100
+    [version] = [step["with"]["python-version"] for step in steps if "with" in step]
+    assert project["requires-python"] == f">={version}"
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert [path.stem for path in forms] == ["bug", "question"]
+    for path in forms:
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(form)
+        assert all({"type", "attributes"} <= set(each) for each in form["body"])
