@@ -257,7 +257,7 @@ def test_the_documents_use_the_fields_words(path: Path) -> None:
 
 
 def test_the_site_is_built_from_every_guide_and_asks_no_other_server(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir"]
     done = subprocess.run(
         [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
