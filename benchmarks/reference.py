@@ -4,9 +4,9 @@
     python benchmarks/reference.py tables
 
 The first keeps an ended experiment in ``results/reference/``, without weights and recordings. The
-second writes every ``<!-- table: NAME -->`` of README.md and ``results/reference/README.md`` anew,
-and ``results/reference/answer.svg``, from what is kept (``reference_tables.py``,
-``reference_figure.py``).
+second writes every ``<!-- table: NAME -->`` of ``docs/results.md`` and of
+``results/reference/README.md`` anew, and ``docs/images/answer.svg``, from what is kept
+(``reference_tables.py``, ``reference_figure.py``).
 """
 
 import gzip
@@ -25,8 +25,8 @@ from tune_adaptive.analysis.stats import STUDIED
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "reference"
-PAGES = (ROOT / "README.md", KEPT / "README.md")
-ANSWER = KEPT / "answer.svg"
+PAGES = (ROOT / "docs" / "results.md", KEPT / "README.md")
+ANSWER = ROOT / "docs" / "images" / "answer.svg"
 FILES = (
     *("plan.toml", "verdict.json", "report.html", "report.md"),
     *("trials.parquet", "runs.parquet", "epochs.parquet"),

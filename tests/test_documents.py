@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.conftest import run_search
 from tests.report.test_report import renamed
 from tests.tasks.published import publish, save_encoder
-from tune_adaptive import load_schedule
+from tune_adaptive import AdaptiveLR, load_schedule
 from tune_adaptive.records.spaces import default_space_dir, space_from_dict
 from tune_adaptive.schedules import SCHEDULES, Horizon, phases
 from tune_adaptive.tasks import DATASETS
@@ -43,8 +44,37 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
     assert commands[:2] == ["pip install --quiet -e '.[test]'", "pytest"]
 
 
-def test_the_readmes_loop_runs_on_every_exported_schedule(finished: Path) -> None:
-    code = re.findall(r"```python\n(.*?)```", README, flags=re.S)[0]
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1000
+
+
+def test_the_readmes_map_is_the_tree() -> None:
+    section = README.split("## Where things are")[1]
+    package = ROOT / "tune_adaptive"
+    rooms = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in package.iterdir()
+        if path.name not in ("__pycache__", "__init__.py", "__main__.py", "py.typed")
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert set(re.findall(r"^      (\S+)", section, flags=re.M)) == rooms
+    for folder in re.findall(r"^    (\S+/) ", section, flags=re.M):
+        assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_readmes_code_runs(finished: Path) -> None:
+    adaptive, winner = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exported = next(finished.glob("best/*/adaptive.toml"))
+    winner = re.sub(r'"results/.*?"', repr(str(exported)), winner)
+    for code in (adaptive, winner):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        names = {"AdaptiveLR": AdaptiveLR, "load_schedule": load_schedule, "optimizer": optimizer}
+        exec(code, names | {"loss": torch.tensor(1.0)})
+
+
+def test_the_guides_loop_runs_on_every_exported_schedule(finished: Path) -> None:
+    guide = (ROOT / "docs" / "winner.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", guide, flags=re.S)
     for path in sorted((finished / "best").rglob("*.toml")):
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
         batches = [(torch.rand(8, 4), torch.randint(0, 2, (8,))) for _ in range(20)]
@@ -197,3 +227,61 @@ def test_the_guides_schedule_can_be_built_and_searched() -> None:
     assert [parameter.name for parameter in space_from_dict(own, "guide").parameters] == [
         "shift_frac"
     ]
+
+
+OLD_WORDS = (
+    r"told apart|tells? apart|witness(es)?|recipes?|baseline of record|untuned (as|defaults)",
+    r"go(es)? on|went on|gone on|going on|hears?|heard|(is|are|was|were) told|at once",
+    r"begun anew|handed out again|not found above|(is|are|was|were) found (above|below)",
+    r"speaks?|refused|without a word|what was found",
+)
+"""Private words that the documents once had; DESIGN's glossary gives the field's words."""
+
+
+def prose(path: Path) -> str:
+    """The text of a document without code and without what is printed."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```|<!-- table.*?<!-- end -->", "", text, flags=re.S)
+    text = re.sub(r"^    .*$", "", text, flags=re.M)
+    return " ".join(re.sub(r"`[^`]*`", "", text).split())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_documents_use_the_fields_words(path: Path) -> None:
+    pattern = rf"\b({'|'.join(OLD_WORDS)})\b"
+    assert [each[0] for each in re.finditer(pattern, prose(path), flags=re.I)] == []
+
+
+def test_the_site_is_built_from_every_guide_and_asks_no_other_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir"]
+    done = subprocess.run(
+        [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for guide in (ROOT / "docs").glob("*.md"):
+        page = (tmp_path / guide.with_suffix(".html").name).read_text(encoding="utf-8")
+        assert not re.search(r"<(script|img|iframe)[^>]* src=.?(https?:)?//", page)
+        assert not re.search(r"<link[^>]* href=.?(https?:)?//", page)
+
+
+def test_the_hooks_and_workflows_name_what_exists() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    [repo] = hooks["repos"]
+    assert [hook["id"] for hook in repo["hooks"]] == ["ruff", "ruff-format", "mypy"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tested = {re.split(r"[>=<\[]", each)[0] for each in project["optional-dependencies"]["test"]}
+    assert {hook["entry"].split()[0] for hook in repo["hooks"]} <= tested
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["ci"]["steps"]
+    [runs] = [step["run"] for step in steps if "run" in step]
+    script = ROOT / next(word for word in runs.split() if word.startswith(".ci"))
+    assert script.is_file()
+    assert script.stat().st_mode & 0o100
+    [version] = [step["with"]["python-version"] for step in steps if "with" in step]
+    assert project["requires-python"] == f">={version}"
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert [path.stem for path in forms] == ["bug", "question"]
+    for path in forms:
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(form)
+        assert all({"type", "attributes"} <= set(each) for each in form["body"])

@@ -47,7 +47,7 @@ def test_a_table_of_ones_own_is_searched_by_its_documented_command(
 ) -> None:
     text = (ROOT / "examples" / "tabular.py").read_text(encoding="utf-8")
     [command] = re.findall(r"^    python -m tune_adaptive.search (.+)$", text, flags=re.M)
-    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert command in (ROOT / "docs" / "your-task.md").read_text(encoding="utf-8")
     monkeypatch.chdir(ROOT)
     assert search(*shlex.split(command), "--results-dir", str(tmp_path), "--name", "fair") == 0
     verdict = json.loads((tmp_path / "fair" / "verdict.json").read_text(encoding="utf-8"))
@@ -56,12 +56,13 @@ def test_a_table_of_ones_own_is_searched_by_its_documented_command(
     assert (tmp_path / "fair" / "best" / "fair-mlp" / "adaptive.toml").is_file()
 
 
-def test_the_readme_names_every_example() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_guides_name_every_example() -> None:
+    guide = (ROOT / "docs" / "adaptive-lr.md").read_text(encoding="utf-8")
     assert EXAMPLES
     for path in EXAMPLES:
-        assert f"python examples/{path.name}" in readme
-    assert "examples/quickstart.ipynb" in readme
+        assert f"python examples/{path.name}" in guide
+    python = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert "examples/quickstart.ipynb" in python
 
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"

@@ -19,6 +19,7 @@ from tune_adaptive.report.write import verdict_document
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "reference"
+RESULTS = ROOT / "docs" / "results.md"
 NAMES = sorted(path.parent.name for path in KEPT.glob("*/verdict.json"))
 
 
@@ -36,7 +37,7 @@ def test_the_pages_say_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch) ->
     for path in reference.PAGES:
         page = path.read_text(encoding="utf-8")
         named = re.findall(r"<!-- table: (\w+) -->", page)
-        assert named == (["headline"] if path.parent == ROOT else list(dict.fromkeys(named)))
+        assert named == (["headline"] if path == RESULTS else list(dict.fromkeys(named)))
         assert set(named) == (set(reference.TABLES) if path.parent == KEPT else {"headline"})
         assert reference.filled(page, experiments) == page, f"{path}: make its tables again"
 
@@ -47,12 +48,22 @@ def test_the_figure_shows_what_the_verdicts_say(monkeypatch: pytest.MonkeyPatch)
     drawn = ElementTree.fromstring(reference.ANSWER.read_text(encoding="utf-8"))
     [description] = drawn.iterfind(".//{http://purl.org/dc/elements/1.1/}description")
     assert description.text == told, "python benchmarks/reference.py tables"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (.*?) \| \d+ \| adaptive, (\w+) (\|.*)$", readme, flags=re.M)
+    page = RESULTS.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*?) \| \d+ \| adaptive, (\w+) (\|.*)$", page, flags=re.M)
     assert len(rows) == 2 * len(NAMES)
     for name, of, cells in rows:
         means = re.findall(r"\**[+-]\d+\.\d\d \[[+-][^|]*\]\**", cells)
         assert f"{name}, {of}: {' | '.join(means)}" in told
+
+
+def test_every_difference_in_the_readme_stands_in_the_reference_results() -> None:
+    readme, page = (
+        " ".join(path.read_text(encoding="utf-8").split())
+        for path in (ROOT / "README.md", KEPT / "README.md")
+    )
+    differences = re.findall(r"[+-]\d+\.\d+ \[[+-]\d+\.\d+, [+-]\d+\.\d+\]", readme)
+    assert len(differences) >= 3
+    assert [each for each in differences if each not in page] == []
 
 
 PAIRS = (
@@ -87,12 +98,12 @@ def test_every_cell_of_the_pairs_and_schedules_has_an_interval_and_n(table: str)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_headline_is_the_sentence_of_the_report(name: str) -> None:
     verdict = json.loads((KEPT / name / "verdict.json").read_text(encoding="utf-8"))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = RESULTS.read_text(encoding="utf-8")
     for task, told in verdict["tasks"].items():
         said = re.search(r"minus (\w+) (\S+) points (\[.*?\]), n = (\d+): (\w+)", told["sentence"])
         assert said is not None
         [row] = re.findall(
-            rf"^\| {label(name, task)} \| {said[4]} \| .* {said[5]} \|$", readme, flags=re.M
+            rf"^\| {label(name, task)} \| {said[4]} \| .* {said[5]} \|$", page, flags=re.M
         )
         assert f"| {said[1]}: {said[2]} {said[3]} |" in row.replace("*", "")
 
