@@ -13,8 +13,8 @@ from torch import nn
 
 from tests.ray_backend.test_engine import plan
 from tune_adaptive.errors import EnvironmentFault
+from tune_adaptive.planning import inspection
 from tune_adaptive.planning.inspection import check_memory, free_memory, inspect_data, load_data
-from tune_adaptive.planning.prepare import inspection
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.search import show_plan
 from tune_adaptive.signals.limits import Limits

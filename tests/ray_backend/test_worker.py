@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.training.test_checkpoints import state
-from tune_adaptive.ray_backend import care
+from tune_adaptive.ray_backend import watchdog as care
 from tune_adaptive.ray_backend.trainable import Worker, may_pass
 from tune_adaptive.ray_backend.watchdog import Interrupted, StopSign, StoreKeeper, Watchdog
 from tune_adaptive.records.runs import EpochResult
