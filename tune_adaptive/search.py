@@ -236,8 +236,8 @@ def _where_it_ended(context: typer.Context, folder: Path | None, console: Consol
     if folder is None or not (folder / "plan.toml").exists():
         return ["nothing was begun"]
     if has_ended(folder):
-        say("to write its report again", "tune_adaptive.report", str(folder))
-        say("to export its schedules again", "tune_adaptive.report.export", str(folder))
+        say("to write its report again", "tune_adaptive", "report", str(folder))
+        say("to export its schedules again", "tune_adaptive", "export", str(folder))
         return ["the search is finished; its report may be incomplete"]
     again = ["--resume", str(folder), *_options_again(context)]
     say("to go on", "tune_adaptive.search", *again)

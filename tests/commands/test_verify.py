@@ -21,7 +21,7 @@ from tune_adaptive.system.console import run_command
 
 def verify(*arguments: str) -> int:
     before = sys.argv
-    sys.argv = ["tune_adaptive.commands.verify", *arguments]
+    sys.argv = ["tune-adaptive verify", *arguments]
     try:
         run_command(main)
     except SystemExit as end:

@@ -118,7 +118,7 @@ def test_a_report_can_be_made_again_without_ray_or_torch(finished: Path, tmp_pat
         "        if name.split('.')[0] in ('torch', 'ray'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
-        "runpy.run_module('tune_adaptive.report', run_name='__main__')"
+        "runpy.run_module('tune_adaptive.commands.report', run_name='__main__')"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
     for name in ("report.html", "report.md", "verdict.json"):

@@ -295,7 +295,7 @@ def test_without_network_and_cache_it_says_what_was_tried(
     for part in (
         "ylecun/mnist",
         str(tmp_path),
-        "tune_adaptive.commands.prefetch --task mnist",
+        "tune_adaptive prefetch --task mnist",
         "--data-dir",
     ):
         assert part in str(told.value)
