@@ -20,8 +20,8 @@ from tests.tasks.published import publish, save_encoder
 from tune_adaptive import load_schedule
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
-from tune_adaptive.report import write_report
 from tune_adaptive.report.export import export
+from tune_adaptive.report.write import write_report
 from tune_adaptive.tasks import TaskOptions, make_task
 
 TASK = "fashion_mnist_mini-cnn"

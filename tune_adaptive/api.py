@@ -228,8 +228,8 @@ class Experiment:
 
     def write(self) -> list[Path]:
         """Write report, tables and exports again; return their paths."""
-        from tune_adaptive.report import write_report
         from tune_adaptive.report.export import export
+        from tune_adaptive.report.write import write_report
 
         exported = export(self.analysis)
         self.written = [*write_report(self.analysis), *exported]

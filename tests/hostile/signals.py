@@ -27,7 +27,10 @@ AT_A_STAGE = {
 """After the plan is written: it can be resumed."""
 
 REPORTS = {
-    "while the report is written again": ("report {finished}", "tune_adaptive.report.write_report"),
+    "while the report is written again": (
+        "report {finished}",
+        "tune_adaptive.report.write.write_report",
+    ),
     "while schedules are exported": ("export {finished}", "tune_adaptive.system.files.write_whole"),
     "while the status is read": ("status {finished}", "tune_adaptive.records.ledger.read"),
     "while the ledger is read": ("report {finished}", "tune_adaptive.records.ledger.read"),
@@ -59,7 +62,7 @@ ROWS: tuple[Row, ...] = (
         Row(
             f"{signal} while the report is written",
             *(TINY, 4, "interrupted: the search is finished; its report may be incomplete$"),
-            **{"slow": True, "signal": signal, "during": "tune_adaptive.report.write_report"},
+            **{"slow": True, "signal": signal, "during": "tune_adaptive.report.write.write_report"},
         )
         for signal in ("SIGTERM", "SIGUSR1")
     ),

@@ -19,8 +19,9 @@ from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import hash_file
 from tune_adaptive.records.runs import Configuration
-from tune_adaptive.report import write_comparison, write_report
+from tune_adaptive.report.compare import write_comparison
 from tune_adaptive.report.export import export
+from tune_adaptive.report.write import write_report
 
 FIGURES = (
     "tuning-cost",

@@ -12,7 +12,8 @@ import typer
 
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
-from tune_adaptive.report import write_comparison, write_report
+from tune_adaptive.report.compare import write_comparison
+from tune_adaptive.report.write import write_report
 from tune_adaptive.system.console import run_command, tell_damage
 
 
