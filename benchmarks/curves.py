@@ -20,7 +20,8 @@ from scipy.stats.qmc import Sobol
 
 from tune_adaptive.planning.arm_spaces import builder_defaults
 from tune_adaptive.records.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
-from tune_adaptive.records.spaces import SearchSpace, default_space_dir, load_space
+from tune_adaptive.records.space_files import default_space_dir, load_space
+from tune_adaptive.records.spaces import SearchSpace
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training.calibration import calibrate

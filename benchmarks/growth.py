@@ -38,7 +38,7 @@ from tune_adaptive.protocol.stages import Stages
 from tune_adaptive.records.ledger import Event, Ledger
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec
-from tune_adaptive.records.spaces import default_space_dir
+from tune_adaptive.records.space_files import default_space_dir
 from tune_adaptive.training.checkpoints import CheckpointStore
 from tune_adaptive.watch.progress import Progress
 

@@ -14,7 +14,7 @@ import torch
 from tune_adaptive.analysis.stats import mean_interval
 from tune_adaptive.planning.arm_spaces import builder_defaults
 from tune_adaptive.records.runs import RECIPE_NAMES, Configuration, Recipe, RunSpec
-from tune_adaptive.records.spaces import default_space_dir, load_space
+from tune_adaptive.records.space_files import default_space_dir, load_space
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training.calibration import calibrate

@@ -41,7 +41,7 @@ from tune_adaptive.planning.arm_spaces import builder_defaults
 from tune_adaptive.planning.prepare import cpus_here
 from tune_adaptive.records import ledger
 from tune_adaptive.records.runs import RECIPE_NAMES, Recipe
-from tune_adaptive.records.spaces import default_space_dir, load_space
+from tune_adaptive.records.space_files import default_space_dir, load_space
 from tune_adaptive.tasks import TaskOptions, make_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training.calibration import calibrate

@@ -18,7 +18,7 @@ from tests.conftest import run_search
 from tests.report.test_report import renamed
 from tests.tasks.published import publish, save_encoder
 from tune_adaptive import AdaptiveLR, load_schedule
-from tune_adaptive.records.spaces import default_space_dir, space_from_dict
+from tune_adaptive.records.space_files import default_space_dir, space_from_dict
 from tune_adaptive.schedules import SCHEDULES, Horizon, phases
 from tune_adaptive.tasks import DATASETS
 

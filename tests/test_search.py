@@ -12,7 +12,7 @@ from tests.conftest import run_search
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.records import ledger
 from tune_adaptive.records.runs import Signal
-from tune_adaptive.records.spaces import default_space_dir
+from tune_adaptive.records.space_files import default_space_dir
 from tune_adaptive.signals.replay import dump_signals, read_signals
 
 QUICK = ("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--precision", "fp32")

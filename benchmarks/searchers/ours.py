@@ -13,7 +13,7 @@ from tune_adaptive.planning.request import Request
 from tune_adaptive.protocol.fixed_runs import StageJobs
 from tune_adaptive.protocol.run import run as protocol
 from tune_adaptive.protocol.stages import Stages
-from tune_adaptive.records.spaces import default_space_dir
+from tune_adaptive.records.space_files import default_space_dir
 from tune_adaptive.tasks import TaskOptions
 from tune_adaptive.watch.progress import Progress
 

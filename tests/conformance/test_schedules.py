@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from tests.schedules.watched import Watched, watched
 from tune_adaptive.planning.arm_spaces import builder_defaults
 from tune_adaptive.records.runs import RECIPE_NAMES, Recipe
-from tune_adaptive.records.spaces import SearchSpace, default_space_dir, load_space
+from tune_adaptive.records.space_files import default_space_dir, load_space
+from tune_adaptive.records.spaces import SearchSpace
 from tune_adaptive.schedules import (
     SCHEDULES,
     Horizon,

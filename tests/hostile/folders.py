@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hostile.row import Row
-from tune_adaptive.records.spaces import default_space_dir
+from tune_adaptive.records.space_files import default_space_dir
 
 Damage = Callable[[Path], None]
 BEST = "finished/best/fashion_mnist_mini-cnn/step.toml"

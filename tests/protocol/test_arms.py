@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from tune_adaptive.protocol.arms import Arm, Arms
 from tune_adaptive.protocol.asha import first_rung
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status
-from tune_adaptive.records.spaces import space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
 
 SPACE = space_from_dict(
     {"lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "default": 1e-3}}, "test"

@@ -7,7 +7,8 @@ import numpy as np
 import optuna
 import pytest
 
-from tune_adaptive.records.spaces import SearchSpace, SpaceError, load_space, space_from_dict
+from tune_adaptive.records.space_files import load_space, space_from_dict
+from tune_adaptive.records.spaces import SearchSpace, SpaceError
 
 COMMON = """
 [parameters.lr]

@@ -12,7 +12,7 @@ from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import MAX_CLASS_RATIO, TaskPlan
 from tune_adaptive.records.runs import RECIPE_NAMES
-from tune_adaptive.records.spaces import space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
 
 BUDGET_TOLERANCE = 0.02
 MIN_RANK_CORRELATION = 0.6

@@ -3,7 +3,7 @@
 import warnings
 
 from tune_adaptive.analysis.history import History
-from tune_adaptive.records.spaces import space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
 
 MIN_TRIALS = 8
 

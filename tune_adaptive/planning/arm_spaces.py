@@ -10,7 +10,8 @@ import torch
 
 from tune_adaptive.planning.request import Request
 from tune_adaptive.records.runs import Configuration, Recipe, Value
-from tune_adaptive.records.spaces import SearchSpace, SpaceError, load_space
+from tune_adaptive.records.space_files import load_space
+from tune_adaptive.records.spaces import SearchSpace, SpaceError
 from tune_adaptive.schedules import SCHEDULES, Horizon, Listener, build_optimizer, set_mode
 from tune_adaptive.tasks import Task
 

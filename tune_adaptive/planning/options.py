@@ -11,7 +11,7 @@ from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.planning.request import PRESETS, Request
 from tune_adaptive.records.ablations import ABLATIONS
 from tune_adaptive.records.runs import Slowdown
-from tune_adaptive.records.spaces import default_space_dir
+from tune_adaptive.records.space_files import default_space_dir
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.tasks import Task, TaskOptions
 

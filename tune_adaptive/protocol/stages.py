@@ -34,7 +34,7 @@ from tune_adaptive.records.runs import (
     Status,
     file_name,
 )
-from tune_adaptive.records.spaces import space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
 
 MAX_FAILURES_ALIKE = 5
 DIGITS = re.compile(r"\d+")  # addresses, ids and sizes differ where the reason does not

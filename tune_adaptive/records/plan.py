@@ -28,7 +28,8 @@ from tune_adaptive.records.codec import (
 from tune_adaptive.records.complexity import Complexity
 from tune_adaptive.records.packing import Packed
 from tune_adaptive.records.runs import OptimizerName, Precision, SignalSource, Slowdown, Stage
-from tune_adaptive.records.spaces import SpaceError, space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
+from tune_adaptive.records.spaces import SpaceError
 
 FORMAT = 5
 

@@ -16,7 +16,8 @@ from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.records.codec import convert, parse_toml, read_bytes, shown
 from tune_adaptive.records.complexity import Complexity
 from tune_adaptive.records.runs import RECIPE_NAMES, Configuration, OptimizerName, Recipe, Value
-from tune_adaptive.records.spaces import SpaceError, space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
+from tune_adaptive.records.spaces import SpaceError
 
 if TYPE_CHECKING:
     from torch.nn import Parameter

@@ -19,7 +19,8 @@ from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import STUDIED, Mean
 from tune_adaptive.records.runs import RECIPE_NAMES, EpochResult, file_name
-from tune_adaptive.records.spaces import Parameter, space_from_dict
+from tune_adaptive.records.space_files import space_from_dict
+from tune_adaptive.records.spaces import Parameter
 
 # Okabe and Ito's colours, told apart by readers who cannot tell red from green.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
