@@ -1,61 +1,22 @@
 """The report's figures: drawn once, as SVG, each with its text alternative."""
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import STUDIED, Mean
-from tune_adaptive.records.runs import RECIPE_NAMES, EpochResult, file_name
+from tune_adaptive.records.runs import RECIPE_NAMES, EpochResult
 from tune_adaptive.records.space_files import space_from_dict
 from tune_adaptive.records.spaces import Parameter
-
-# Okabe and Ito's colours, told apart by readers who cannot tell red from green.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-LINES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One drawn figure.
-
-    Attributes:
-        name: Its file's stem.
-        task: The task it is about; empty for one over all tasks.
-        section: Where in the report it belongs.
-        title: A heading.
-        alt: What it shows, in words.
-        svg: The drawing, an ``<svg>`` element.
-    """
-
-    name: str
-    task: str
-    section: str
-    title: str
-    alt: str
-    svg: str
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How a schedule looks in every figure."""
-
-    colour: str
-    line: str
-    marker: str
+from tune_adaptive.report.drawing import Figure, blank, draw_mean, finished, looks
 
 
 def draw_figures(analysis: Analysis) -> list[Figure]:
@@ -76,9 +37,9 @@ def draw_figures(analysis: Analysis) -> list[Figure]:
 
 
 def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
-    with _canvas() as (canvas, axes):
+    with blank() as (canvas, axes):
         described = []
-        for curve, style in zip(analysis.cost_curves[task], _styles(analysis), strict=True):
+        for curve, style in zip(analysis.cost_curves[task], looks(analysis), strict=True):
             if curve.epochs:
                 axes.plot(
                     curve.epochs,
@@ -102,7 +63,7 @@ def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
                 (curve.tuned, curve.tuned_epochs, False),
             ):
                 if what is not None:
-                    _point(axes, x, what, style, hollow, label)
+                    draw_mean(axes, x, what, style, hollow, label)
                     label = None
             described.append(
                 f"{curve.schedule} untuned {_told(curve.untuned)}, tuned {_told(curve.tuned)} "
@@ -117,7 +78,7 @@ def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
             "with their 10% to 90% band. Hollow points: the schedules' defaults, one run; solid "
             f"points: tuned. {'; '.join(described)}."
         )
-        yield _finish(
+        yield finished(
             canvas, [axes], task, "tuning-cost", "cost", "What tuning costs, and what it buys", alt
         )
 
@@ -126,7 +87,7 @@ def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
     comparisons = analysis.comparisons[task]
     if not comparisons:
         return
-    with _canvas(height=1.3 + 0.4 * len(comparisons)) as (canvas, axes):
+    with blank(height=1.3 + 0.4 * len(comparisons)) as (canvas, axes):
         described = []
         margin = analysis.verdicts[task].margin
         if margin is not None:
@@ -158,14 +119,14 @@ def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
             "points, with 95% intervals and a tick for each seed; the shaded band is where they "
             f"count as equivalent: {'; '.join(described)}."
         )
-        yield _finish(canvas, [axes], task, "differences", "comparison", "Paired differences", alt)
+        yield finished(canvas, [axes], task, "differences", "comparison", "Paired differences", alt)
 
 
 def _time_to_target(analysis: Analysis, task: str) -> Iterator[Figure]:
     horizon = analysis.history.task(task).num_epochs
-    with _canvas(height=2.8) as (canvas, axes):
+    with blank(height=2.8) as (canvas, axes):
         described = []
-        for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
+        for schedule, style in zip(analysis.plan.schedules, looks(analysis), strict=True):
             arm = next((a for a in analysis.arms if (a.task, a.schedule) == (task, schedule)), None)
             if arm is None or "primary" not in arm.to_target:
                 continue
@@ -190,7 +151,7 @@ def _time_to_target(analysis: Analysis, task: str) -> Iterator[Figure]:
             "Share of final runs that reached the primary target against epoch; those that had "
             f"by the end: {'; '.join(described)}."
         )
-        yield _finish(
+        yield finished(
             canvas, [axes], task, "time-to-target", "comparison", "Time to the target", alt
         )
 
@@ -203,9 +164,9 @@ def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
         seconds = np.concatenate([[0.0], np.cumsum([epoch.train_s for epoch in run.epochs])])
         return lambda at: list(np.interp(at, steps, seconds))
 
-    with _canvas(2, 2, height=5.2) as (canvas, grid):
+    with blank(2, 2, height=5.2) as (canvas, grid):
         described = []
-        for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
+        for schedule, style in zip(analysis.plan.schedules, looks(analysis), strict=True):
             curves: list[list[float]] = [[] for _ in range(6)]  # runs parted by NaN: one line
             for run in analysis.history.final_runs(task, schedule):
                 if not run.epochs:
@@ -237,7 +198,7 @@ def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
             f"optimizer steps (left) and seconds of training (right). First seeds: "
             f"{'; '.join(described)}."
         )
-        yield _finish(
+        yield finished(
             canvas, list(grid.flat), task, "learning-curves", "curves", "Learning curves", alt
         )
 
@@ -251,10 +212,10 @@ def _importance(analysis: Analysis, task: str) -> Iterator[Figure]:
     if not found:
         return
     num_bars = sum(map(len, found.values()))
-    with _canvas(height=1.2 + 0.22 * num_bars) as (canvas, axes):
+    with blank(height=1.2 + 0.22 * num_bars) as (canvas, axes):
         labels: list[str] = []
         described = []
-        styles = dict(zip(analysis.plan.schedules, _styles(analysis), strict=True))
+        styles = dict(zip(analysis.plan.schedules, looks(analysis), strict=True))
         for schedule, shares in found.items():
             for name, share in shares.items():
                 axes.barh(len(labels), share, color=styles[schedule].colour)
@@ -266,7 +227,7 @@ def _importance(analysis: Analysis, task: str) -> Iterator[Figure]:
         )
         axes.invert_yaxis()
         alt = f"Importance of hyperparameters among full-length trials: {'; '.join(described)}."
-        yield _finish(
+        yield finished(
             canvas, [axes], task, "importance", "search", "Which hyperparameters mattered", alt
         )
 
@@ -286,10 +247,10 @@ def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
     own = spaces.get(STUDIED, next(iter(spaces.values()))).parameters
     names = [parameter.name for parameter in own if parameter.type != "categorical"]
     num_rows = math.ceil(len(names) / 3)
-    with _canvas(num_rows, 3, height=0.6 + 1.7 * num_rows) as (canvas, grid):
+    with blank(num_rows, 3, height=0.6 + 1.7 * num_rows) as (canvas, grid):
         flat = list(grid.flat)
         for axes, name in zip(flat, names, strict=False):
-            for schedule, style in zip(analysis.plan.schedules, _styles(analysis), strict=True):
+            for schedule, style in zip(analysis.plan.schedules, looks(analysis), strict=True):
                 if schedule != STUDIED and name not in RECIPE_NAMES:
                     continue
                 points = [
@@ -320,7 +281,7 @@ def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
             "Validation accuracy of full-length trials over each hyperparameter: "
             f"{', '.join(names)}. One marker a trial; parquet tables hold the values."
         )
-        yield _finish(canvas, flat[: len(names)], task, "slices", "search", "Slices", alt)
+        yield finished(canvas, flat[: len(names)], task, "slices", "search", "Slices", alt)
 
 
 def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
@@ -333,7 +294,7 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
         return
     values = [100 * last.val_accuracy for _, last in trials]
     low, high = min(values), max(values)
-    with _canvas(height=3.4) as (canvas, axes):
+    with blank(height=3.4) as (canvas, axes):
         for (run, _), value in sorted(zip(trials, values, strict=True), key=lambda pair: pair[1]):
             places = [_place(parameter, run) for parameter in space.parameters]
             end = (value - low) / (high - low) if high > low else 0.5
@@ -347,7 +308,7 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
             f"between its bounds, to its validation accuracy from {low:.2f}% to {high:.2f}%; the "
             "darker and thicker, the better. A gap: the parameter did not apply."
         )
-        yield _finish(
+        yield finished(
             canvas, [axes], task, "parallel", "search", f"Parallel coordinates of {STUDIED}", alt
         )
 
@@ -370,10 +331,10 @@ def _place(parameter: Parameter, run: Run) -> float:
 def _profile(analysis: Analysis) -> Iterator[Figure]:
     if not analysis.across:
         return
-    with _canvas(height=3.0) as (canvas, axes):
+    with blank(height=3.0) as (canvas, axes):
         errors = [error for each in analysis.across for error in each.errors]
         taus = np.linspace(0.95 * min(errors), 1.05 * max(errors), 200)
-        for each, style in zip(analysis.across, _styles(analysis), strict=True):
+        for each, style in zip(analysis.across, looks(analysis), strict=True):
             axes.plot(
                 taus,
                 [100 * each.profile(tau) for tau in taus],
@@ -387,22 +348,7 @@ def _profile(analysis: Analysis) -> Iterator[Figure]:
             "Performance profile: share of final runs over all tasks whose test error, divided "
             f"by that of the task's baseline of record, is at most x. Interquartile means: {told}."
         )
-        yield _finish(canvas, [axes], "", "profile", "across", "Performance profile", alt)
-
-
-def _point(axes: Axes, x: float, mean: Mean, style: Style, hollow: bool, label: str | None) -> None:
-    low = mean.mean if mean.low is None else mean.low
-    high = mean.mean if mean.high is None else mean.high
-    axes.errorbar(
-        x,
-        100 * mean.mean,
-        yerr=[[100 * (mean.mean - low)], [100 * (high - mean.mean)]] if mean.n > 2 else None,
-        color=style.colour,
-        marker=style.marker,
-        markerfacecolor="white" if hollow else style.colour,
-        linestyle="",
-        label=label,
-    )
+        yield finished(canvas, [axes], "", "profile", "across", "Performance profile", alt)
 
 
 def _told(mean: Mean | None) -> str:
@@ -411,50 +357,3 @@ def _told(mean: Mean | None) -> str:
 
 def _percents(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
-
-
-def _styles(analysis: Analysis) -> Iterator[Style]:
-    """Yield each schedule's look, in the plan's order."""
-    for index in range(len(analysis.plan.schedules)):
-        turn = index // len(COLOURS)
-        yield Style(
-            COLOURS[index % len(COLOURS)],
-            LINES[(index + turn) % len(LINES)],
-            MARKERS[(index + turn) % len(MARKERS)],
-        )
-
-
-@contextmanager
-def _canvas(rows: int = 1, columns: int = 1, height: float = 3.6) -> Iterator[tuple[Canvas, Any]]:
-    # Text stays text: smaller, searchable, and read aloud.
-    # The defaults first: a matplotlibrc where one happens to stand is not ours, and could ask
-    # for LaTeX.
-    own = {"svg.hashsalt": "tune_adaptive", "font.size": 9, "svg.fonttype": "none"}
-    own["text.parse_math"] = False  # a name with dollars in it is a name
-    with matplotlib.style.context(["default", own]):
-        canvas = Canvas(figsize=(7.0, height), layout="constrained")  # no pyplot: a notebook's
-        yield canvas, canvas.subplots(rows, columns, squeeze=rows * columns == 1)  # is not ours
-
-
-def _finish(
-    canvas: Canvas, drawn: list[Axes], task: str, kind: str, section: str, title: str, alt: str
-) -> Figure:
-    for axes in drawn:
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = drawn[0].get_legend_handles_labels()
-    if handles:  # below the axes: as many schedules as there are would cover what is drawn
-        canvas.legend(
-            handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=7
-        )
-    svg = io.StringIO()
-    canvas.savefig(svg, format="svg", metadata={"Date": None})
-    drawing = svg.getvalue()
-    return Figure(
-        name=f"{file_name(task)}-{kind}" if task else kind,
-        task=task,
-        section=section,
-        title=title,
-        alt=alt,
-        svg=drawing[drawing.index("<svg") :],
-    )

@@ -16,7 +16,8 @@ from tune_adaptive.analysis.tables import tables
 from tune_adaptive.analysis.targets import RATIOS
 from tune_adaptive.errors import last_line
 from tune_adaptive.records.codec import without_nan
-from tune_adaptive.report.figures import Figure, draw_figures
+from tune_adaptive.report.drawing import Figure
+from tune_adaptive.report.figures import draw_figures
 from tune_adaptive.system.files import make_inside, write_whole
 
 VERDICT_VERSION = 3
