@@ -144,6 +144,7 @@ def test_every_run_trains_to_its_end_and_opens_the_test_split_once() -> None:
         assert [result.test_accuracy is not None for result in results] == [False, True]
 
 
+@pytest.mark.slow
 def test_quarters_of_a_gpu_run_four_at_once_and_are_kept_between_two_stages(
     tmp_path: Path,
 ) -> None:
