@@ -144,7 +144,7 @@ class _Trial:
                 )
             if not torch.isfinite(loss):
                 raise InputError(
-                    f"{task.name}: its loss on a first batch of {num} is {loss.item()}: every run "
+                    f"{task.name}: its loss on a training batch of {num} is {loss.item()}: every run "
                     "would diverge"
                 )
             loss.backward()
