@@ -277,6 +277,20 @@ def test_asked_to_stop_it_keeps_the_state_of_every_run_at_work(tmp_path: Path) -
     assert jobs.failures == {}
 
 
+def test_asked_to_stop_by_the_last_result_it_says_that_it_was() -> None:
+    class Asking(Recorder):
+        def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+            status = super().heard(run, result)
+            if self.exhausted:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return status
+
+    jobs = Asking(runs(1))
+    with pytest.raises(KeyboardInterrupt):
+        go(jobs)
+    assert jobs.exhausted
+
+
 def test_what_the_jobs_raise_ends_the_search() -> None:
     class Broken(Recorder):
         def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
