@@ -314,6 +314,7 @@ def test_a_strangers_words_are_words(finished: Path, tmp_path: Path) -> None:
         assert "<script" not in drawing.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told_nothing_to_obey(finished: Path, tmp_path: Path) -> None:
     """Not in what is shown of a file, nor in why it is refused."""
     text = (finished / "best" / TASK / "step.toml").read_text()

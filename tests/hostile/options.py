@@ -299,7 +299,7 @@ ROWS: tuple[Row, ...] = (
         202,
         "a loss that is not a number at first",
         "task = Task('own/x', data, build, lambda z, y: cross_entropy(z, y) * float('nan'))",
-        "own/x: its loss on a first batch of 64 is nan: every run would diverge",
+        "own/x: its loss on a training batch of 64 is nan: every run would diverge",
     ),
     *(
         Row(f"plot with {options}", f"schedules plot {options}", code, told, given)

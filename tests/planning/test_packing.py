@@ -294,9 +294,15 @@ def dies() -> None:
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [
-        (out_of_memory, EnvironmentFault, "tiny/linear: not one trial fits"),
+        pytest.param(
+            *(out_of_memory, EnvironmentFault, "tiny/linear: not one trial fits"),
+            marks=pytest.mark.slow,
+        ),
         (no_table, InputError, r"tiny/linear: .*test_packing.py:\d+: in no_table: .*no such table"),
-        (dies, EnvironmentFault, r"a process that trained it died \(exit code 7\)"),
+        pytest.param(
+            *(dies, EnvironmentFault, r"a process that trained it died \(exit code 7\)"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_goes_wrong_in_a_process_is_told(

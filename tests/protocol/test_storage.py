@@ -62,6 +62,7 @@ def test_trials_that_wait_push_none_out() -> None:
     assert begun.ask().number == 100
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_saved_study_has_every_trial(tmp_path: Path) -> None:
     one = arm(num_epochs=1, budget=230)

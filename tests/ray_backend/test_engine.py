@@ -144,6 +144,7 @@ def test_every_run_trains_to_its_end_and_opens_the_test_split_once() -> None:
         assert [result.test_accuracy is not None for result in results] == [False, True]
 
 
+@pytest.mark.slow
 def test_quarters_of_a_gpu_run_four_at_once_and_are_kept_between_two_stages(
     tmp_path: Path,
 ) -> None:
@@ -274,6 +275,20 @@ def test_asked_to_stop_it_keeps_the_state_of_every_run_at_work(tmp_path: Path) -
         assert kept is not None
         assert kept.num_epochs <= len(jobs.results[run.id]) <= kept.num_epochs + 1
     assert jobs.failures == {}
+
+
+def test_asked_to_stop_by_the_last_result_it_says_that_it_was() -> None:
+    class Asking(Recorder):
+        def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
+            status = super().heard(run, result)
+            if self.exhausted:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return status
+
+    jobs = Asking(runs(1))
+    with pytest.raises(KeyboardInterrupt):
+        go(jobs)
+    assert jobs.exhausted
 
 
 def test_what_the_jobs_raise_ends_the_search() -> None:

@@ -27,6 +27,7 @@ def store(tmp_path: Path) -> CheckpointStore:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="is about glibc")
 def test_what_was_freed_is_taken_again_without_faults() -> None:
     """In a process of its own: it stays as it is set."""

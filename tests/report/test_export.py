@@ -12,9 +12,11 @@ import torch
 
 from tune_adaptive import load_schedule
 from tune_adaptive.analysis.estimates import Analysis
+from tune_adaptive.commands.export import main
 from tune_adaptive.errors import InputError
 from tune_adaptive.report.export import export
 from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.system.console import run_command
 
 
 @pytest.fixture
@@ -84,17 +86,23 @@ def edited(best: Path, folder: Path, pattern: str, new: str) -> Path:
     ],
 )
 def test_an_edited_file_is_refused_with_exit_code_2(
-    best: Path, tmp_path: Path, pattern: str, new: str, message: str
+    best: Path,
+    tmp_path: Path,
+    pattern: str,
+    new: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = edited(best, tmp_path, pattern, new)
     with pytest.raises(InputError, match=message):
         load_schedule(path)
-    done = subprocess.run(
-        [sys.executable, "-m", "tune_adaptive", "export", str(path)], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert re.search(message, done.stderr)
-    assert "Traceback" not in done.stderr
+    monkeypatch.setattr(sys, "argv", ["tune-adaptive export", str(path)])
+    with pytest.raises(SystemExit, match="2"):
+        run_command(main)
+    told = capsys.readouterr().err
+    assert re.search(message, told)
+    assert "Traceback" not in told
 
 
 def test_a_file_that_names_another_schedule_is_refused_when_built(

@@ -98,6 +98,7 @@ def test_a_task_of_ones_own_is_cut_to_the_training_size() -> None:
     assert len(task.load().test) == len(TASK.load().test)
 
 
+@pytest.mark.slow
 def test_what_was_chosen_stands_in_plan_report_and_export(
     search: Callable[..., int], tmp_path: Path
 ) -> None:

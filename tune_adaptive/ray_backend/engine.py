@@ -60,6 +60,10 @@ class _Interrupt(tune.Callback):
         self._num_asked = 0
         self._ends_at: float | None = None
 
+    @property
+    def was_asked(self) -> bool:
+        return self._num_asked > 0
+
     def ask(self) -> None:
         self._num_asked += 1
 
@@ -190,7 +194,7 @@ def execute(
         shutil.rmtree(storage, ignore_errors=True)
     if driver.error is not None:
         raise driver.error
-    if not jobs.exhausted:  # whatever made Tune return
+    if interrupt.was_asked or not jobs.exhausted:  # the second whatever made Tune return
         raise KeyboardInterrupt
 
 

@@ -144,8 +144,8 @@ class _Trial:
                 )
             if not torch.isfinite(loss):
                 raise InputError(
-                    f"{task.name}: its loss on a first batch of {num} is {loss.item()}: every run "
-                    "would diverge"
+                    f"{task.name}: its loss on a training batch of {num} is {loss.item()}: "
+                    "every run would diverge"
                 )
             loss.backward()
             optimizer.step()
