@@ -15,9 +15,9 @@ from tests.conftest import run_search
 from tests.training.test_loop import TASK, linear
 from tune_adaptive import Experiment
 from tune_adaptive.errors import InputError
-from tune_adaptive.planning.options import OPTIONS, request_of
 from tune_adaptive.planning.prepare import prepare
-from tune_adaptive.planning.request import PRESETS, Request
+from tune_adaptive.planning.request import OPTIONS, PRESETS, Request, read_request
+from tune_adaptive.planning.typed import Shares
 
 SMALL = {
     "epochs": 1,
@@ -70,20 +70,24 @@ def test_what_is_no_experiment_is_refused(tmp_path: Path) -> None:
 def test_options_are_those_of_the_command_line() -> None:
     from tune_adaptive.search import main
 
-    typed = set(main.__annotations__) - {"context", "return"}
-    ours = {"plan", "resume", "dashboard", "track", "quiet", "as_json", "verbose"}
-    assert typed - ours == set(OPTIONS) - {"command"}
+    ours = {"plan", "config", "save_config", "resume"}
+    ours |= {"dashboard", "track", "quiet", "as_json", "verbose"}
+    assert set(main.__annotations__) - {"context", "options", "return"} - ours == set(OPTIONS)
+
+
+def test_every_option_says_what_it_is() -> None:
+    for option in OPTIONS.values():
+        assert option.option.help.endswith(".")
+        assert option.kind in (int, float, bool, str, Path)
+        assert option.problem(option.default) is None
 
 
 def test_what_is_not_given_is_the_presets() -> None:
     for name, preset in PRESETS.items():
-        made = request_of({"preset": name, "task": []})
-        assert (made.tasks, made.schedules) == (preset.tasks, preset.schedules)
-        assert (made.budget, made.time_budget_s) == (preset.budget, preset.time_budget_s)
-    defaults = Request(tasks=(), schedules=(), space_dir=Path())
-    made = request_of({})
-    for name in ("keep_every_s", "max_retries", "precision", "signals", "seed", "results_dir"):
-        assert getattr(made, name) == getattr(defaults, name)
+        made = read_request({"preset": name, "task": []})
+        for field, value in preset.items():
+            assert getattr(made, field) == value
+    assert read_request({}) == Request()
 
 
 @pytest.mark.parametrize(
@@ -92,10 +96,14 @@ def test_what_is_not_given_is_the_presets() -> None:
         ({"time_budget": "2h"}, {"time_budget_s": 7200.0}),
         ({"time_budget": 90}, {"time_budget_s": 90.0}),
         ({"task": "mnist/cnn"}, {"tasks": ("mnist/cnn",)}),
-        ({"gpus_per_trial": 0.25}, {"gpus_per_trial": 0.25, "gpus_of_tasks": {}}),
-        ({"gpus_per_trial": "auto"}, {"gpus_per_trial": "auto"}),
-        ({"gpus_per_trial": {"a/b": 0.5}}, {"gpus_of_tasks": {"a/b": 0.5}}),
-        ({"gpus_per_trial": ["auto", "a/b=1"]}, {"gpus_of_tasks": {"a/b": 1.0}}),
+        ({"gpus_per_trial": 0.25}, {"gpus_per_trial": Shares(0.25)}),
+        ({"gpus_per_trial": "auto"}, {"gpus_per_trial": Shares(is_measured=True)}),
+        ({"gpus_per_trial": {"a/b": 0.5}}, {"gpus_per_trial": Shares(None, {"a/b": 0.5})}),
+        (
+            {"gpus_per_trial": ["auto", "a/b=1"]},
+            {"gpus_per_trial": Shares(None, {"a/b": 1.0}, True)},
+        ),
+        ({"preset": "night", "schedule": "step"}, {"ablations": False}),
         ({"ablations": False, "preset": "night"}, {"ablations": False}),
         ({"preset": "night", "epochs": 3}, {"time_budget_s": None, "num_epochs": 3}),
         ({"results_dir": "x"}, {"results_dir": Path("x")}),
@@ -105,7 +113,7 @@ def test_what_is_not_given_is_the_presets() -> None:
 def test_options_may_be_values_or_what_is_typed(
     options: dict[str, object], expected: dict[str, object]
 ) -> None:
-    made = request_of(options)
+    made = read_request(options)
     assert {name: getattr(made, name) for name in expected} == expected
 
 
@@ -134,6 +142,7 @@ def test_options_may_be_values_or_what_is_typed(
         ({"task": object()}, "must be a text, a number, or several in a list"),
         ({"schedule": ["all", "step"]}, "--schedule all: every schedule there is"),
         ({"epoch": 3, "budget": "x"}, "unknown option 'epoch'.*\n--budget 'x': must be a number"),
+        ({"budget": "x", "seed": -1, "task": "mnist/cn"}, "(?s)--budget.*mnist/cn.*--seed must be"),
         ({"seed": None, "clip_norm": []}, None),
         ({"seed": np.int64(3), "budget": np.float32(2)}, None),
     ],
@@ -142,11 +151,11 @@ def test_what_is_of_another_kind_is_refused(
     options: dict[str, object], message: str | None
 ) -> None:
     if message is None:
-        made = request_of(options)
+        made = read_request(options)
         assert (type(made.seed), type(made.budget)) == (int, float)
     else:
         with pytest.raises(InputError, match=message):
-            request_of(options)
+            read_request(options)
 
 
 def test_an_option_that_there_is_not_is_refused() -> None:
@@ -163,11 +172,11 @@ def test_a_switch_is_no_text(switch: str) -> None:
 def test_a_task_may_be_given_as_it_is(tmp_path: Path) -> None:
     options = {"epochs": 1, "schedule": "step", "signals": "steady", "precision": "fp32"}
     asked = {"task": TASK, "results_dir": tmp_path, "train_size": 64, "batch_size": 8}
-    prepared = prepare(request_of(options | asked))
+    prepared = prepare(read_request(options | asked))
     [task] = prepared.plan.tasks
     assert (task.name, task.num_train, task.batch_size) == ("tiny/linear", 64, 8)
     with pytest.raises(InputError, match="there is a task 'tiny/linear' already"):
-        prepare(request_of(options | {"task": [TASK, TASK]}))
+        prepare(read_request(options | {"task": [TASK, TASK]}))
 
 
 @pytest.mark.slow
@@ -186,7 +195,7 @@ def test_a_task_in_memory_is_searched_interrupted_and_resumed(
     monkeypatch.undo()
     with pytest.raises(InputError, match="a task of your own; give it again"):
         tune_adaptive.resume(tmp_path / "own", quiet=True)
-    experiment = tune_adaptive.resume(tmp_path / "own", asked=[task], quiet=True)
+    experiment = tune_adaptive.resume(tmp_path / "own", task=[task], quiet=True)
     assert experiment.tasks == ["tiny/linear"]
     assert "task='Task tiny/linear'" in experiment.analysis.plan.command
 

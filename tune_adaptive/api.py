@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tune_adaptive.errors import InputError, did_you_mean
-from tune_adaptive.planning.options import request_of, tasks_of, texts_of
 from tune_adaptive.planning.prepare import Prepared, prepare
+from tune_adaptive.planning.request import is_given, read_options, read_request
+from tune_adaptive.planning.run_file import read_run_file
+from tune_adaptive.planning.typed import read_texts
 from tune_adaptive.protocol.resume import reopened
 from tune_adaptive.protocol.run import run
 from tune_adaptive.ray_backend.cluster import Dashboard
@@ -53,6 +55,7 @@ def search(
     track: str | Sequence[str] = (),
     dashboard: bool = False,
     verbose: bool = False,
+    config: str | Path | None = None,
     **options: Any,
 ) -> Experiment:
     """Search, compare on fresh seeds, report and export; return the finished experiment.
@@ -68,6 +71,7 @@ def search(
         track: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``, one or several.
         dashboard: Start Ray's dashboard on loopback, and print its address.
         verbose: Let Ray speak.
+        config: A run file; what is given beside it goes before it.
         **options: Any other option of ``python -m tune_adaptive.search``, by its name with
             underscores: ``epochs=6``, ``budget=8``, ``final_seeds=8``, ``name="first"``,
             ``time_budget="2h"``, ``gpus_per_trial=0.25``, ``gpus_per_trial={"imdb/bert": 1}``.
@@ -81,15 +85,19 @@ def search(
     _check_switches(quiet=quiet, dashboard=dashboard, verbose=verbose)
     check_watchers(track, dashboard and "address" not in options)
     typed = {"task": task, "schedule": schedule} | options
-    told = typed | {"task": _named(task)}  # not the arrays of a task
-    command = ", ".join(f"{name}={value!r}" for name, value in told.items() if value != ())
-    prepared = prepare(request_of(typed | {"command": f"tune_adaptive.search({command})"}))
+    given = {name: value for name, value in typed.items() if is_given(value)}
+    told = given | {"task": _named(task)}  # not the arrays of a task
+    command = ", ".join(f"{name}={value!r}" for name, value in told.items() if is_given(value))
+    from_file = {} if config is None else read_run_file(Path(config))
+    prepared = prepare(read_request(from_file | given, f"tune_adaptive.search({command})"))
     if not quiet:
         for planned in prepared.plan.tasks:
             for remark in planned.remarks:
                 _say(f"note: {planned.name}: {remark}")
     view = shown(prepared, quiet)
-    return carry_out(prepared, view, texts_of(track), _say if dashboard else None, verbose)
+    return carry_out(
+        prepared, view, read_texts(track, "--track"), _say if dashboard else None, verbose
+    )
 
 
 def resume(
@@ -107,8 +115,9 @@ def resume(
         quiet: See :func:`search`.
         track: See :func:`search`.
         dashboard: See :func:`search`.
-        **options: ``asked`` (tasks of your own), ``data_dir``, ``model_path``, ``address``,
-            ``storage_path``, ``nice``: see :func:`tune_adaptive.protocol.resume.reopened`.
+        **options: What it needs again: ``task`` (tasks of your own), ``data_dir``,
+            ``model_path``, ``address``, ``storage_path``, ``nice``; see
+            :func:`tune_adaptive.protocol.resume.reopened`.
 
     Raises:
         InputError: It cannot be resumed.
@@ -116,11 +125,9 @@ def resume(
     """
     _check_switches(quiet=quiet, dashboard=dashboard)
     check_watchers(track, dashboard and "address" not in options)
-    if "asked" in options:
-        options["asked"] = tasks_of(options["asked"])
-    with reopened(Path(folder), **options) as prepared:
+    with reopened(Path(folder), **read_options(options)) as prepared:
         view = shown(prepared, quiet)
-        return carry_out(prepared, view, texts_of(track), _say if dashboard else None)
+        return carry_out(prepared, view, read_texts(track, "--track"), _say if dashboard else None)
 
 
 def _check_switches(**switches: object) -> None:
@@ -145,7 +152,7 @@ def check_watchers(track: str | Sequence[str], dashboard: bool) -> None:
         InputError: There is no such tracker.
         EnvironmentFault: A package is not installed.
     """
-    check_trackers(texts_of(track))
+    check_trackers(read_texts(track, "--track"))
     if dashboard:
         Dashboard.check()
 

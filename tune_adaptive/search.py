@@ -1,9 +1,12 @@
 """Search, compare and report: ``python -m tune_adaptive.search``."""
 
+import inspect
 import json
 import math
 import shlex
 import sys
+import typing
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,139 +15,34 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from tune_adaptive.analysis.stats import promised
 from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.errors import InputError
-from tune_adaptive.planning.options import OPTIONS, request_of
-from tune_adaptive.planning.prepare import MAX_GROWTH, Prepared, absolute_storage, prepare
+from tune_adaptive.planning.prepare import Prepared, absolute_storage, prepare
+from tune_adaptive.planning.request import OPTIONS, is_given, read_options, read_request
+from tune_adaptive.planning.run_file import read_run_file, write_run_file
 from tune_adaptive.protocol.resume import reopened
 from tune_adaptive.records.ledger import has_ended
-from tune_adaptive.records.packing import in_words
-from tune_adaptive.records.plan import Plan, TaskPlan
+from tune_adaptive.records.options import HOW, HOW_MUCH, Declared
 from tune_adaptive.system.console import run_command, terminal
-from tune_adaptive.watch.progress import duration
-
-WHAT, HOW_MUCH, HOW = "What", "How much", "How and where"
+from tune_adaptive.watch.planned import show_plan
 
 
 def main(
     context: typer.Context,
-    task: Annotated[
-        list[str], typer.Option(help="dataset/model or module:task.", rich_help_panel=WHAT)
-    ] = [],  # noqa: B006
-    schedule: Annotated[
-        list[str], typer.Option(help="Schedule, or all; repeatable.", rich_help_panel=WHAT)
-    ] = [],  # noqa: B006
-    space: Annotated[
-        Path | None, typer.Option(help="Folder of search spaces.", rich_help_panel=WHAT)
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of data sets; else the hub.", rich_help_panel=WHAT),
-    ] = None,
-    model_path: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub id of bert's encoder.", rich_help_panel=WHAT),
-    ] = None,
-    train_size: Annotated[
-        int | None, typer.Option(help="Training examples, stratified.", rich_help_panel=WHAT)
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Most tokens of a text.", rich_help_panel=WHAT)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Examples a step.", rich_help_panel=HOW)
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="adam, adamw or sgd.", rich_help_panel=HOW)
-    ] = None,
-    augment: Annotated[
-        str | None, typer.Option(help="none, shift, standard or document.", rich_help_panel=HOW)
-    ] = None,
-    stem: Annotated[
-        str | None, typer.Option(help="resnet18's: cifar or imagenet.", rich_help_panel=HOW)
-    ] = None,
-    clip_norm: Annotated[
-        float | None, typer.Option(help="Largest gradient norm.", rich_help_panel=HOW)
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Horizon T of every run.", rich_help_panel=HOW_MUCH)
-    ] = None,
-    time_budget: Annotated[
-        str | None, typer.Option(help="Of all, like 8h; T is solved.", rich_help_panel=HOW_MUCH)
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Full-run equivalents per arm.", rich_help_panel=HOW_MUCH)
-    ] = None,
-    final_seeds: Annotated[
-        int | None, typer.Option(help="Fresh seeds compared.", rich_help_panel=HOW_MUCH)
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="smoke, night or cluster.", rich_help_panel=HOW_MUCH)
-    ] = "smoke",
-    ablations: Annotated[
-        bool | None, typer.Option(help="Run adaptive part by part.", rich_help_panel=HOW_MUCH)
-    ] = None,
-    contention: Annotated[
-        str | None, typer.Option(help="Slow down, like 2x@40%.", rich_help_panel=HOW_MUCH)
-    ] = None,
+    *,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the plan and stop.", rich_help_panel=HOW_MUCH)
     ] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Experiment's name.", rich_help_panel=HOW)
+    config: Annotated[
+        Path | None, typer.Option(help="Run file: options in TOML.", rich_help_panel=HOW)
+    ] = None,
+    save_config: Annotated[
+        Path | None, typer.Option(help="Write the options as a run file.", rich_help_panel=HOW)
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Interrupted experiment's folder.", rich_help_panel=HOW)
     ] = None,
-    results_dir: Annotated[
-        Path, typer.Option(help="Folder of experiments.", rich_help_panel=HOW)
-    ] = Path("results"),
-    gpus_per_trial: Annotated[
-        list[str],
-        typer.Option(help="Share of a GPU, auto, or TASK=SHARE.", rich_help_panel=HOW),
-    ] = [],  # noqa: B006
-    num_gpus: Annotated[
-        int | None, typer.Option(help="Declare logical GPUs.", rich_help_panel=HOW)
-    ] = None,
-    cpus_per_trial: Annotated[
-        list[str],
-        typer.Option(help="CPUs of a trial, or TASK=CPUS.", rich_help_panel=HOW),
-    ] = [],  # noqa: B006
-    max_concurrent: Annotated[
-        int | None, typer.Option(help="Most trials at once.", rich_help_panel=HOW)
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray to join, HOST:PORT or auto.", rich_help_panel=HOW)
-    ] = None,
-    storage_path: Annotated[
-        str | None, typer.Option(help="Folder or URL all nodes share.", rich_help_panel=HOW)
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=HOW)
-    ] = "auto",
-    signals: Annotated[
-        str, typer.Option(help="live, steady (no clock) or replay:FILE.", rich_help_panel=HOW)
-    ] = "live",
-    run_time_budget: Annotated[
-        float | None,
-        typer.Option(help="Seconds a run should take, for adaptive.", rich_help_panel=HOW),
-    ] = None,
-    max_retries: Annotated[
-        int, typer.Option(help="Of a run whose worker died.", rich_help_panel=HOW)
-    ] = 3,
-    checkpoint_every: Annotated[
-        str, typer.Option(help="What a run may lose, like 5m.", rich_help_panel=HOW)
-    ] = "50s",
-    hang_after: Annotated[
-        str | None, typer.Option(help="When an epoch hangs, like 10m.", rich_help_panel=HOW)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Root of all seeds.", rich_help_panel=HOW)] = 0,
-    nice: Annotated[
-        int, typer.Option(help="Added to the workers' niceness.", rich_help_panel=HOW)
-    ] = 0,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Ray's, on loopback.", rich_help_panel=HOW)
     ] = False,
@@ -161,22 +59,28 @@ def main(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Let Ray speak.", rich_help_panel=HOW)
     ] = False,
+    **options: Any,
 ) -> None:
     """Tune learning-rate schedules, compare the best on fresh seeds, report and export."""
-    options = {name: value for name, value in locals().items() if name in OPTIONS}
     console = terminal(stderr=as_json)
-    check_watchers(track, dashboard and address is None)
     folder = resume
     try:
         if resume is not None:
             _check_alone(context, resume)
-            where = (data_dir, model_path, address, storage_path, nice)
-            with reopened(resume, task, *where) as prepared:
+            check_watchers(track, dashboard and options["address"] is None)
+            with reopened(resume, **read_options(options)) as prepared:
                 _carry_out(context, prepared, console)
             return
+        if config is not None:
+            given = {name: value for name, value in options.items() if is_given(value)}
+            options = read_run_file(config) | given
+            context.params.update(options)  # as if they were typed
+        check_watchers(track, dashboard and options.get("address") is None)
         command = shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]])
-        prepared = prepare(request_of(options | {"command": command}))
+        prepared = prepare(read_request(options, command))
         folder = prepared.folder
+        if save_config is not None:
+            write_run_file(save_config, options)
         if plan and as_json:
             typer.echo(json.dumps(_without_infinity(asdict(prepared.plan)), allow_nan=False))
             return
@@ -258,78 +162,68 @@ def _options_again(context: typer.Context) -> list[str]:
     for tracker in given["track"]:
         again += ["--track", tracker]
     for name in ("dashboard", "quiet", "as_json"):
-        again += [_option(name)] if given[name] else []
+        again += [_flag(name)] if given[name] else []
     return again
 
 
 def _check_alone(context: typer.Context, folder: Path) -> None:
     """Refuse what a frozen plan has decided already."""
+    allowed = [name for name, each in OPTIONS.items() if each.option.goes_with_resume]
+    allowed += ["dashboard", "track", "quiet", "as_json", "verbose"]
     given = [
-        _option(name)
+        _flag(name)
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        and name not in WITH_RESUME
+        and name not in (*allowed, "resume")
     ]
     if given:
         raise InputError(
             f"{', '.join(given)}: decided by the plan of {folder}; --resume goes with "
-            + ", ".join(_option(name) for name in WITH_RESUME[1:])
+            + ", ".join(map(_flag, allowed))
         )
 
 
-def _option(name: str) -> str:
+def _flag(name: str) -> str:
     return f"--{name.removeprefix('as_').replace('_', '-')}"
 
 
-WITH_RESUME = (
-    *("resume", "task", "data_dir", "model_path", "address", "storage_path", "nice"),
-    *("dashboard", "track", "quiet", "as_json", "verbose"),
-)
+def _with_options(command: Callable[..., None]) -> None:
+    """Give a command's ``**options`` the form of every option that a request declares."""
+    signature = inspect.signature(command)
+    own = {name: each for name, each in signature.parameters.items() if name != "options"}
+    asked = {name: _parameter(each) for name, each in OPTIONS.items()}
+    context = own.pop("context")
+    parameters = [context, *asked.values(), *own.values()]
+    hints = typing.get_type_hints(command, include_extras=True)
+    command.__annotations__ = hints | {name: each.annotation for name, each in asked.items()}
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
 
 
-def show_plan(plan: Plan, console: Console) -> None:
-    """Print what would run and its estimated cost."""
-    table = Table(box=None, pad_edge=False, title=f"plan of {plan.name}", title_justify="left")
-    for header in ("stage", "full runs a task", "epochs in all", "estimated"):
-        table.add_column(header, justify="left" if header == "stage" else "right")
-    for stage in plan.stages:
-        epochs = f"{plan.stage_epochs(stage):g}"
-        table.add_row(stage, f"{plan.full_runs(stage):g}", epochs, duration(plan.stage_s(stage)))
-    console.print(table)
-    for task in plan.tasks:
-        console.print(
-            f"{task.name}: T = {task.num_epochs} epochs of {task.num_train} examples, "
-            f"{task.precision}, {task.epoch_s:.2f} s an epoch; {share(task)}; "
-            + ", ".join(plan.schedules),
-            highlight=False,
-        )
-        for remark in task.remarks:
-            console.print(f"note: {task.name}: {remark}", highlight=False, markup=False)
-    nodes = ""
-    if plan.num_nodes > 1:
-        nodes = f"{plan.num_nodes} nodes of {plan.num_cpus} CPUs and {plan.num_gpus} GPUs: "
-    console.print(
-        f"{plan.slots} trials at once on {nodes}{plan.device}, in the final stage "
-        f"{plan.final_slots}; "
-        f"estimated {duration(plan.estimated_s())}, start-up included",
-        highlight=False,
+def _parameter(option: Declared) -> inspect.Parameter:
+    """Return an option as Typer reads it: a text, which the request makes a value of."""
+    kind: Any = bool | None if option.kind is bool else str | None
+    if option.option.is_repeatable:
+        kind = list[str]
+    said = typer.Option(
+        help=option.option.help,
+        rich_help_panel=option.option.group,
+        metavar=None if option.kind is bool else _metavar(option),
+        show_default=option.usual or False,
     )
-    for line in in_words(plan.packing, plan.device):
-        console.print(line, highlight=False, markup=False)
-    if plan.time_budget_s is not None:
-        console.print(
-            f"T is solved for --time-budget {duration(plan.time_budget_s)}, up to {MAX_GROWTH} "
-            "times a task's own number of epochs; --epochs sets another",
-            highlight=False,
-        )
-    console.print(promised(plan.schedules, plan.num_final_seeds), highlight=False)
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=[] if option.option.is_repeatable else None,
+        annotation=Annotated[kind, said],
+    )
 
 
-def share(task: TaskPlan) -> str:
-    """Say what a trial of ``task`` gets."""
-    cpus = f"{task.cpus_per_trial:g} CPU" + "s" * (task.cpus_per_trial > 1)
-    gpus = f" and {task.gpus_per_trial:g} of a GPU" if task.gpus_per_trial else ""
-    return f"{cpus}{gpus} a trial, {task.slots} at once"
+def _metavar(option: Declared) -> str:
+    names = {int: "INTEGER", float: "FLOAT", Path: "PATH"}
+    return "TEXT" if option.option.read else names.get(option.kind, "TEXT")
+
+
+_with_options(main)
 
 
 class _Callable(ModuleType):

@@ -31,7 +31,10 @@ REPORTS = {
         "report {finished}",
         "tune_adaptive.report.write.write_report",
     ),
-    "while schedules are exported": ("export {finished}", "tune_adaptive.system.files.write_whole"),
+    "while schedules are exported": (
+        "export {finished}",
+        "tune_adaptive.report.export.write_whole",
+    ),
     "while the status is read": ("status {finished}", "tune_adaptive.records.ledger.read"),
     "while the ledger is read": ("report {finished}", "tune_adaptive.records.ledger.read"),
 }

@@ -20,7 +20,7 @@ from tests.conftest import run_search
 from tests.ray_backend.test_engine import plan
 from tests.training.test_loop import TASK, linear, tiny_data
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.planning.prepare import prepare as planning
+from tune_adaptive.planning import prepare as planning
 from tune_adaptive.records.packing import (
     HEAD_ROOM,
     MAX_TOGETHER,

@@ -11,10 +11,10 @@ from tests.conftest import run_search
 from tests.ray_backend.test_engine import plan
 from tests.training.test_loop import TASK
 from tune_adaptive.errors import InputError
-from tune_adaptive.planning.options import parse_contention, parse_duration
+from tune_adaptive.planning import prepare as planning
 from tune_adaptive.planning.prepare import MAX_GROWTH, TIME_RESERVE, within_time
-from tune_adaptive.planning.prepare import prepare as planning
-from tune_adaptive.planning.request import PRESETS, Request
+from tune_adaptive.planning.request import PRESETS, Request, read_request
+from tune_adaptive.planning.typed import read_duration, read_slowdown
 from tune_adaptive.records.plan import NAME
 from tune_adaptive.records.runs import Slowdown, file_name
 from tune_adaptive.schedules import SCHEDULES
@@ -26,25 +26,25 @@ from tune_adaptive.tasks import Task, unknown_task
     [("8h", 28800), ("1h30m", 5400), ("90m", 5400), ("45s", 45), ("0.5h", 1800)],
 )
 def test_a_duration_is_read(text: str, seconds: float) -> None:
-    assert parse_duration(text, "--time-budget") == seconds
+    assert read_duration(text, "--time-budget") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "8", "h", "8 h", "-8h", "30m1h", "8h\n"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="must be like 8h"):
-        parse_duration(text, "--time-budget")
+        read_duration(text, "--time-budget")
 
 
 def test_contention_is_read() -> None:
-    assert parse_contention("2x@40%") == Slowdown(2.0, 0.4)
+    assert read_slowdown("2x@40%", "--contention") == Slowdown(2.0, 0.4)
     for text in ("2x", "1x@40%", "0.5x@40%", "2x@100%", "2@40"):
         with pytest.raises(InputError, match="must be like 2x@40%"):
-            parse_contention(text)
+            read_slowdown(text, "--contention")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_can_be_run(preset: str) -> None:
-    own = PRESETS[preset]
+    own = read_request({"preset": preset})
     assert [unknown_task(name) for name in own.tasks] == [None] * len(own.tasks)
     assert set(own.schedules) <= set(SCHEDULES)
     assert len(set(own.schedules)) == len(own.schedules)
@@ -91,7 +91,10 @@ def test_a_long_time_budget_makes_runs_longer_than_the_tasks_own() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "nigth"], "did you mean 'night'?"),
+        (
+            ["--preset", "nigth"],
+            "got 'nigth'; did you mean 'night'?",
+        ),
         (["--time-budget", "2 hours"], "must be like 8h"),
         (["--time-budget", "2h", "--epochs", "3"], "--time-budget solves for --epochs"),
         (["--time-budget", "2h", "--signals", "steady"], "--signals steady has none"),

@@ -94,11 +94,11 @@ def prepare(request: Request) -> Prepared:
             for name, task in tasks.items()
         }
         packing: tuple[Packed, ...] = ()
-        if request.gpus_per_trial == "auto":
+        if request.gpus_per_trial.is_measured:
             packing = tuple(
                 packed
                 for name, task in tasks.items()
-                if name not in request.gpus_of_tasks
+                if name not in request.gpus_per_trial.of_tasks
                 for packed in measure_packing(
                     task,
                     datasets,

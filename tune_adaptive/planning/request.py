@@ -1,21 +1,36 @@
 """What a person asked for, and whether it can be."""
 
-import math
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal
 
 from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.planning.typed import (
+    Shares,
+    read_duration,
+    read_schedules,
+    read_shares,
+    read_shares_or_auto,
+    read_slowdown,
+    read_tasks,
+)
 from tune_adaptive.records.ablations import ABLATIONS
+from tune_adaptive.records.options import (
+    HOW,
+    HOW_MUCH,
+    MAX_WHOLE,
+    WHAT,
+    Declared,
+    Option,
+    declared,
+)
 from tune_adaptive.records.plan import MAX_BUDGET, SEEDS_PER_STAGE
 from tune_adaptive.records.runs import Slowdown
-from tune_adaptive.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, is_installed
+from tune_adaptive.records.space_files import default_space_dir
+from tune_adaptive.schedules import SCHEDULES, build_optimizer, is_installed
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
-from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.task import MAX_EPOCHS
-from tune_adaptive.tasks.vision import Stem
 
 DOCUMENTED = ("resource_complexity", "feedback")
 MAX_NICE = 19
@@ -24,132 +39,227 @@ EXPERTS = ("adaptive", "step", "exponential", "cosine", "linear", "onecycle", "w
 IN_TIME = ("adaptive",)
 """Schedules that read ``Horizon.time_budget_s``."""
 
-MAX_WHOLE = 2**31 - 1
 MAX_LOGICAL_GPUS = 1024
 MIN_SHARE = 0.01
 """Of a CPU or GPU: a hundred trials on one are more processes than any has room for."""
 MAX_DURATION_S = 10 * 366 * 24 * 3600.0
-"""A clock's timers take no more than some hundred years."""
+"""Ten years: a clock's timers take no more than some hundred."""
 
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """Defaults of the options that decide how large an experiment is."""
-
-    tasks: tuple[str, ...]
-    schedules: tuple[str, ...]
-    budget: float
-    num_final_seeds: int
-    time_budget_s: float | None
-    ablations: bool
-    slowdown: Slowdown | None
-
-
-PRESETS = {
-    "smoke": Preset(
-        tasks=("fashion_mnist_mini/cnn",),
-        schedules=("adaptive", "step", "exponential"),
-        budget=8.0,
-        num_final_seeds=8,
-        time_budget_s=None,
-        ablations=False,
-        slowdown=None,
-    ),
-    "night": Preset(
-        tasks=("fashion_mnist/resnet18", "cifar10/resnet18"),
-        schedules=(*EXPERTS, *DOCUMENTED),
-        budget=16.0,
-        num_final_seeds=10,
-        time_budget_s=9 * 3600.0,
-        ablations=True,
-        slowdown=Slowdown(2.0, 0.4),
-    ),
-    "cluster": Preset(
-        tasks=(
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {},
+    "night": {
+        "tasks": ("fashion_mnist/resnet18", "cifar10/resnet18"),
+        "schedules": (*EXPERTS, *DOCUMENTED),
+        "budget": 16.0,
+        "num_final_seeds": 10,
+        "time_budget_s": 9 * 3600.0,
+        "ablations": True,
+        "slowdown": Slowdown(2.0, 0.4),
+    },
+    "cluster": {
+        "tasks": (
             *("fashion_mnist/resnet18", "cifar10/resnet18", "imdb/bert", "ag_news/bert"),
             *("mnist/cnn", "imdb/lstm", "ag_news/bilstm"),
         ),
-        schedules=(*EXPERTS, *DOCUMENTED, "constant", "sgdr", "rex", "greedy"),
-        budget=32.0,
-        num_final_seeds=12,
-        time_budget_s=None,
-        ablations=True,
-        slowdown=Slowdown(2.0, 0.4),
-    ),
+        "schedules": (*EXPERTS, *DOCUMENTED, "constant", "sgdr", "rex", "greedy"),
+        "budget": 32.0,
+        "num_final_seeds": 12,
+        "ablations": True,
+        "slowdown": Slowdown(2.0, 0.4),
+    },
 }
-"""``smoke`` takes minutes on two cores, ``night`` a night on one GPU, ``cluster`` many GPUs."""
+"""What a preset decides besides the defaults of :class:`Request`, by field. ``smoke`` takes minutes
+on two cores, ``night`` a night on one GPU, ``cluster`` many GPUs."""
+
+
+_S: dict[str, Any] = {"low": 0, "above": True, "high": MAX_DURATION_S, "unit": " s"}
+
+
+def _duration(group: str, help: str, name: str) -> Option:
+    return Option(group, help, name, read=read_duration, **_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked for; the command line's options in their own words.
+    """What a person asked for: each field is an option, declared here and nowhere else.
 
-    Attributes:
-        tasks: Names of tasks: ``dataset/model`` or ``package.module:variable``; or tasks.
-        schedules: Names of schedules.
-        options: What is asked of every task.
-        space_dir: Folder of the search spaces.
-        results_dir: Folder of the experiments.
-        name: The experiment's name; None makes one of the date.
-        num_epochs: T; None is each task's own, or what the time budget pays for.
-        time_budget_s: Seconds the whole experiment may take, > 0; T is solved for it.
-        budget: Full-run equivalents per arm, >= 1.
-        num_final_seeds: Fresh seeds of the comparison, >= 1.
-        ablations: Whether to run the studied schedule without each of its parts.
-        slowdown: What to run every selected configuration under, once more.
-        gpus_per_trial: Share of a GPU in (0, 1], or ``auto``, which measures what is best; None
-            is 1 where there is a GPU, else 0.
-        num_gpus: GPUs the cluster is told it has; None is what is there.
-        gpus_of_tasks: By the task's name, the share of a GPU of a task that has another.
-        cpus_of_tasks: By the task's name, the CPUs of a task that has others.
-        cpus_per_trial: CPUs a trial gets, > 0; None is 1, or less where that lets as many
-            trials run at once as share the GPUs.
-        max_concurrent: Most trials at once; None is what fits.
-        address: Of the Ray cluster to join, ``HOST:PORT`` or ``auto``; None starts one here.
-        storage_path: Folder or URL that all its nodes share, for checkpoints.
-        precision: ``auto``, ``fp32`` or ``bf16``.
-        signals: ``live``, ``steady`` or ``replay:FILE``.
-        run_time_budget_s: Seconds that a schedule which plans in time should take for a run,
-            > 0; None lets it measure them.
-        max_retries: How often a run is tried again whose worker died, hung or met with a fault
-            of its surroundings, >= 0.
-        keep_every_s: Seconds between two checkpoints of a run, > 0; what a run loses at most.
-        hang_after_s: Seconds after which an epoch that has not ended is taken to hang, > 0; None
-            is 30 epochs, at least 10 minutes.
-        seed: Root of all seeds.
-        nice: Added to the niceness of the workers of our own Ray, in [0, 19].
-        command: What was typed, for the record.
+    ``options`` is what is asked of every task, and ``command`` what was typed, for the record.
     """
 
-    tasks: tuple[str | Task, ...]
-    schedules: tuple[str, ...]
-    space_dir: Path
+    tasks: Annotated[
+        tuple[str | Task, ...],
+        Option(
+            *(WHAT, "dataset/model or module:task.", "task"),
+            read=read_tasks,
+            is_repeatable=True,
+            goes_with_resume=True,
+        ),
+    ] = ("fashion_mnist_mini/cnn",)
+    schedules: Annotated[
+        tuple[str, ...],
+        Option(
+            *(WHAT, "Repeatable; or all.", "schedule"),
+            read=read_schedules,
+            is_repeatable=True,
+        ),
+    ] = ("adaptive", "step", "exponential")
+    space_dir: Annotated[Path, Option(WHAT, "Folder of search spaces.", "space")] = field(
+        default_factory=default_space_dir
+    )
     options: TaskOptions = TaskOptions()  # noqa: RUF009 (frozen)
-    results_dir: Path = Path("results")
-    name: str | None = None
-    num_epochs: int | None = None
-    time_budget_s: float | None = None
-    budget: float = 8.0
-    num_final_seeds: int = 8
-    ablations: bool = False
-    slowdown: Slowdown | None = None
-    gpus_per_trial: float | Literal["auto"] | None = None
-    num_gpus: int | None = None
-    cpus_per_trial: float | None = None
-    gpus_of_tasks: Mapping[str, float] = field(default_factory=dict)
-    cpus_of_tasks: Mapping[str, float] = field(default_factory=dict)
-    max_concurrent: int | None = None
-    address: str | None = None
-    storage_path: str | None = None
-    precision: str = "auto"
-    signals: str = "live"
-    run_time_budget_s: float | None = None
-    max_retries: int = 3
-    keep_every_s: float = 50.0
-    hang_after_s: float | None = None
-    seed: int = 0
-    nice: int = 0
+    num_epochs: Annotated[
+        int | None, Option(HOW_MUCH, "Horizon T of every run.", "epochs", low=1, high=MAX_EPOCHS)
+    ] = None
+    time_budget_s: Annotated[
+        float | None, _duration(HOW_MUCH, "Of all, like 8h; T is solved.", "time_budget")
+    ] = None
+    budget: Annotated[
+        float, Option(HOW_MUCH, "Full-run equivalents per arm.", low=1, high=MAX_BUDGET)
+    ] = 8.0
+    num_final_seeds: Annotated[
+        int,
+        Option(HOW_MUCH, "Fresh seeds compared.", "final_seeds", low=1, high=SEEDS_PER_STAGE),
+    ] = 8
+    preset: Annotated[str, Option(HOW_MUCH, "smoke, night or cluster.", choices=tuple(PRESETS))] = (
+        "smoke"
+    )
+    ablations: Annotated[bool, Option(HOW_MUCH, "Run adaptive part by part.")] = False
+    slowdown: Annotated[
+        Slowdown | None,
+        Option(HOW_MUCH, "Slow down, like 2x@40%.", "contention", read=read_slowdown),
+    ] = None
+    name: Annotated[str | None, Option(HOW, "Experiment's name.")] = None
+    results_dir: Annotated[Path, Option(HOW, "Folder of experiments.")] = Path("results")
+    gpus_per_trial: Annotated[
+        Shares,
+        Option(
+            *(HOW, "Share of a GPU, auto, or TASK=SHARE."),
+            low=MIN_SHARE,
+            high=1,
+            read=read_shares_or_auto,
+            is_repeatable=True,
+        ),
+    ] = Shares()  # noqa: RUF009 (frozen)
+    num_gpus: Annotated[
+        int | None, Option(HOW, "Declare logical GPUs.", low=0, high=MAX_LOGICAL_GPUS)
+    ] = None
+    cpus_per_trial: Annotated[
+        Shares,
+        Option(
+            *(HOW, "CPUs of a trial, or TASK=CPUS."),
+            low=MIN_SHARE,
+            read=read_shares,
+            is_repeatable=True,
+        ),
+    ] = Shares()  # noqa: RUF009 (frozen)
+    max_concurrent: Annotated[
+        int | None, Option(HOW, "Most concurrent trials.", low=1, high=MAX_WHOLE)
+    ] = None
+    address: Annotated[
+        str | None, Option(HOW, "Ray to join, HOST:PORT or auto.", goes_with_resume=True)
+    ] = None
+    storage_path: Annotated[
+        str | None, Option(HOW, "Folder or URL all nodes share.", goes_with_resume=True)
+    ] = None
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Option(HOW, "auto, fp32 or bf16.")] = (
+        "auto"
+    )
+    signals: Annotated[str, Option(HOW, "live, steady (no clock) or replay:FILE.")] = "live"
+    run_time_budget_s: Annotated[
+        float | None,
+        Option(HOW, "Seconds a run should take, for adaptive.", "run_time_budget", **_S),
+    ] = None
+    max_retries: Annotated[
+        int, Option(HOW, "Of a run whose worker died.", low=0, high=MAX_WHOLE)
+    ] = 3
+    keep_every_s: Annotated[
+        float, _duration(HOW, "What a run may lose, like 5m.", "checkpoint_every")
+    ] = 50.0
+    hang_after_s: Annotated[
+        float | None, _duration(HOW, "When an epoch hangs, like 10m.", "hang_after")
+    ] = None
+    seed: Annotated[int, Option(HOW, "Root of all seeds.", low=0, high=2**32 - 1)] = 0
+    nice: Annotated[
+        int,
+        Option(HOW, "Added to the workers' niceness.", low=0, high=MAX_NICE, goes_with_resume=True),
+    ] = 0
     command: str = ""
+
+
+OPTIONS: dict[str, Declared] = {
+    name: option
+    for each in fields(Request)
+    for name, option in declared(TaskOptions if each.name == "options" else Request).items()
+    if each.name in ("options", option.field)
+}
+"""Every option, by name, as ``--help`` lists them."""
+
+OF_TASKS = frozenset(declared(TaskOptions))
+
+
+def read_request(options: Mapping[str, Any], command: str = "") -> Request:
+    """Make a request of options by their names with underscores.
+
+    Args:
+        options: Texts as they are typed, or numbers, paths and lists; what is None or empty is
+            not given, and the preset or the option's default decides.
+        command: What was typed, for the record.
+
+    Raises:
+        InputError: Options that there are not or that cannot be read, and what else is wrong.
+    """
+    read, problems = _read(options)
+    asked = PRESETS.get(read.get("preset", "smoke"), {}) | {
+        OPTIONS[name].field: value for name, value in read.items() if name not in OF_TASKS
+    }
+    of_tasks = {name: value for name, value in read.items() if name in OF_TASKS}
+    if "epochs" in read and "time_budget" not in read:
+        asked["time_budget_s"] = None
+    if "ablations" not in read:
+        asked["ablations"] = "ablations" in asked and _can_ablate(asked["schedules"])
+    # It may name files that are not UTF-8, and the plan is.
+    asked["command"] = command.encode(errors="backslashreplace").decode()
+    request = Request(**asked, options=TaskOptions(**of_tasks))
+    if problems:
+        raise InputError("\n".join([*problems, *_problems(request)]))
+    return request
+
+
+def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the options that are given, by name.
+
+    Raises:
+        InputError: Options that there are not, that cannot be read or that are out of range.
+    """
+    read, problems = _read(options)
+    for name, value in read.items():
+        problems += _of_value(OPTIONS[name], value)
+    if problems:
+        raise InputError("\n".join(problems))
+    return read
+
+
+def _read(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values that could be read, by the option's name, and the problems of others."""
+    given = {name: value for name, value in options.items() if is_given(value)}
+    read: dict[str, Any] = {}
+    problems = [
+        f"unknown option {name!r}{did_you_mean(name, OPTIONS)}"
+        for name in given
+        if name not in OPTIONS
+    ]
+    for name, option in OPTIONS.items():
+        try:
+            if name in given:
+                read[name] = option.read(given[name])
+        except InputError as error:
+            problems.append(str(error))
+    return read, problems
+
+
+def is_given(value: object) -> bool:
+    """Whether an option is given: None and what is empty leave it to its default."""
+    return value is not None and not (isinstance(value, tuple | list | dict) and not value)
 
 
 def check_request(request: Request) -> None:
@@ -157,114 +267,107 @@ def check_request(request: Request) -> None:
 
     Raises:
         InputError: Every problem found, one a line.
+        EnvironmentFault: A schedule's package is not installed.
     """
-    options = request.options
-    named = [name for name in request.tasks if isinstance(name, str)]
-    problems = [f"--task {name}: {problem}" for name in named if (problem := unknown_task(name))]
-    if not problems:
-        problems = inapplicable(request.tasks, options)
-    problems += [
-        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
-        for name in request.schedules
-        if name not in SCHEDULES
-    ]
-    for what, names in (("task", named), ("schedule", request.schedules)):
-        problems += [f"{what} {name!r} is given twice" for name in _repeated(names)]
-    shares = [("", request.gpus_per_trial), *request.gpus_of_tasks.items()]
-    cpus = [("", request.cpus_per_trial), *request.cpus_of_tasks.items()]
-    for option, value, low, high in (
-        ("--epochs", request.num_epochs, 1, MAX_EPOCHS),
-        ("--budget", request.budget, 1, MAX_BUDGET),
-        ("--final-seeds", request.num_final_seeds, 1, SEEDS_PER_STAGE),
-        *((f"--gpus-per-trial {task}".strip(), share, MIN_SHARE, 1) for task, share in shares),
-        *((f"--cpus-per-trial {task}".strip(), num, MIN_SHARE, math.inf) for task, num in cpus),
-        ("--num-gpus", request.num_gpus, 0, MAX_LOGICAL_GPUS),
-        ("--max-concurrent", request.max_concurrent, 1, MAX_WHOLE),
-        ("--max-retries", request.max_retries, 0, MAX_WHOLE),
-        ("--train-size", options.train_size, 1, MAX_WHOLE),
-        ("--max-length", options.max_length, 1, MAX_WHOLE),
-        ("--batch-size", options.batch_size, 1, MAX_WHOLE),
-        ("--seed", request.seed, 0, 2**32 - 1),
-    ):
-        if (
-            value is not None
-            and value != "auto"
-            and not low <= value <= min(high, sys.float_info.max)
-        ):
-            bounds = f">= {low} and finite" if high == math.inf else f"in [{low}, {high}]"
-            problems.append(f"{option} must be {bounds}, got {value}")
-    for option, value, most in (
-        ("--time-budget", request.time_budget_s, MAX_DURATION_S),
-        ("--run-time-budget", request.run_time_budget_s, MAX_DURATION_S),
-        ("--checkpoint-every", request.keep_every_s, MAX_DURATION_S),
-        ("--hang-after", request.hang_after_s, MAX_DURATION_S),
-        ("--clip-norm", options.clip_norm, math.inf),
-    ):
-        if value is not None and not 0 < value <= most:
-            bounds = "> 0" if most == math.inf else f"> 0 and at most {most:.0f} s, ten years"
-            problems.append(f"{option} must be {bounds}, got {value:g}")
-    if request.ablations and not any(name in ABLATIONS for name in request.schedules):
-        problems.append(f"--ablations: only {' and '.join(ABLATIONS)} can be run part by part")
-    if request.run_time_budget_s is not None and not set(request.schedules) & set(IN_TIME):
-        problems.append(f"--run-time-budget: only {' and '.join(IN_TIME)} can plan in time")
-    for option, choice, choices in (
-        ("--precision", request.precision, ("auto", "fp32", "bf16")),
-        ("--signals", request.signals.partition(":")[0], ("live", "steady", "replay")),
-        ("--optimizer", options.optimizer, tuple(OPTIMIZERS)),
-        ("--augment", options.augment, get_args(Augment)),
-        ("--stem", options.stem, get_args(Stem)),
-    ):
-        if choice is not None and choice not in choices:
-            problems.append(
-                f"{option} must be one of {', '.join(choices)}, got {choice!r}"
-                f"{did_you_mean(choice, choices)}"
-            )
-    if request.signals == "replay" or request.signals.startswith(("live:", "steady:")):
-        problems.append(f"--signals {request.signals}: live, steady or replay:FILE")
-    if request.signals == "steady" and request.run_time_budget_s is not None:
-        problems.append("--run-time-budget needs a clock, and --signals steady has none")
-    if request.time_budget_s is not None and request.num_epochs is not None:
-        problems.append("--time-budget solves for --epochs: give one of them")
-    paths = {
-        "--results-dir": request.results_dir,
-        "--space": request.space_dir,
-        "--data-dir": options.data_dir,
-        "--model-path": options.model_path,
-        "--storage-path": request.storage_path,
-        "--signals": request.signals,
-    }
-    problems += [
-        f"{option} {str(path)!a}: the plan cannot hold it: it is not UTF-8, or has a zero byte"
-        for option, path in paths.items()
-        if not _is_text(str(path))
-    ]
-    if (request.storage_path or "").startswith("memory://"):
-        problems.append(
-            f"--storage-path {request.storage_path}: each process would have a memory of its own"
-        )
-    if request.storage_path is not None and "@" in request.storage_path.partition("://")[2]:
-        problems.append(
-            "--storage-path: credentials would be written down with the plan; leave "
-            "them to the environment"
-        )
-    if request.gpus_per_trial == "auto" and request.address is not None:
-        problems.append(
-            "--gpus-per-trial auto measures on this machine: with --address, say a share"
-        )
-    if request.gpus_per_trial == "auto" and request.signals == "steady":
-        problems.append("--gpus-per-trial auto needs a clock, and --signals steady has none")
-    if request.time_budget_s is not None and request.signals == "steady":
-        problems.append("--time-budget needs a clock, and --signals steady has none")
-    if request.address is not None:
-        problems += address_problems(request.address)
-        if request.num_gpus is not None:
-            problems.append("--num-gpus rehearses on this machine: a cluster says what it has")
-    problems += nice_problems(request.nice, request.address)
-    if problems:
+    if problems := [*_problems(request)]:
         raise InputError("\n".join(problems))
     for schedule in request.schedules:
         if not is_installed(schedule):
             build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
+
+
+def _problems(request: Request) -> Iterator[str]:
+    yield from _of_names(request)
+    for option in OPTIONS.values():
+        yield from _of_value(option, _value(request, option))
+    yield from _of_schedules(request)
+    yield from _of_clock(request)
+    yield from _of_paths(request)
+    if request.address is not None:
+        yield from address_problems(request.address)
+        if request.num_gpus is not None:
+            yield "--num-gpus rehearses on this machine: a cluster says what it has"
+        if request.gpus_per_trial.is_measured:
+            yield "--gpus-per-trial auto measures on this machine: with --address, say a share"
+        if request.nice:
+            yield NICE_ELSEWHERE
+
+
+def _value(request: Request, option: Declared) -> Any:
+    return getattr(request.options if option.name in OF_TASKS else request, option.field)
+
+
+def _of_names(request: Request) -> Iterator[str]:
+    named = [name for name in request.tasks if isinstance(name, str)]
+    unknown = [f"--task {name}: {problem}" for name in named if (problem := unknown_task(name))]
+    yield from unknown or inapplicable(request.tasks, request.options)
+    for name in request.schedules:
+        if name not in SCHEDULES:
+            yield f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+    for what, names in (("task", named), ("schedule", request.schedules)):
+        yield from (f"{what} {name!r} is given twice" for name in _repeated(names))
+
+
+def _of_value(option: Declared, value: Any) -> Iterator[str]:
+    if isinstance(value, Shares):
+        for task, share in (("", value.of_all), *value.of_tasks.items()):
+            if (problem := option.out_of_range(share, task)) is not None:
+                yield problem
+    elif (problem := option.problem(value)) is not None:
+        yield problem
+
+
+def _can_ablate(schedules: Sequence[str]) -> bool:
+    return any(name in ABLATIONS for name in schedules)
+
+
+def _of_schedules(request: Request) -> Iterator[str]:
+    if request.ablations and not _can_ablate(request.schedules):
+        yield f"--ablations: only {' and '.join(ABLATIONS)} can be run part by part"
+    if request.run_time_budget_s is not None and not set(request.schedules) & set(IN_TIME):
+        yield f"--run-time-budget: only {' and '.join(IN_TIME)} can plan in time"
+
+
+def _of_clock(request: Request) -> Iterator[str]:
+    kind, colon, _ = request.signals.partition(":")
+    kinds = ("live", "steady", "replay")
+    if kind not in kinds:
+        yield (
+            f"--signals must be one of {', '.join(kinds)}, got {kind!r}{did_you_mean(kind, kinds)}"
+        )
+    elif bool(colon) != (kind == "replay"):
+        yield f"--signals {request.signals}: live, steady or replay:FILE"
+    if request.signals == "steady":
+        for option, is_asked in (
+            ("--run-time-budget", request.run_time_budget_s is not None),
+            ("--time-budget", request.time_budget_s is not None),
+            ("--gpus-per-trial auto", request.gpus_per_trial.is_measured),
+        ):
+            if is_asked:
+                yield f"{option} needs a clock, and --signals steady has none"
+    if request.time_budget_s is not None and request.num_epochs is not None:
+        yield "--time-budget solves for --epochs: give one of them"
+
+
+def _of_paths(request: Request) -> Iterator[str]:
+    for name in ("results_dir", "space", "data_dir", "model_path", "storage_path", "signals"):
+        path = str(_value(request, OPTIONS[name]))
+        if not _is_text(path):
+            yield (
+                f"{OPTIONS[name].flag} {path!a}: the plan cannot hold it: it is not UTF-8, or has "
+                "a zero byte"
+            )
+    path = request.storage_path or ""
+    if path.startswith("memory://"):
+        yield f"--storage-path {path}: each process would have a memory of its own"
+    if "@" in path.partition("://")[2]:
+        yield (
+            "--storage-path: credentials would be written down with the plan; leave them to the "
+            "environment"
+        )
+
+
+NICE_ELSEWHERE = "--nice is for a Ray of our own: a cluster's workers run as its owner started them"
 
 
 def address_problems(address: str) -> list[str]:
@@ -278,10 +381,10 @@ def address_problems(address: str) -> list[str]:
 
 def nice_problems(nice: int, address: str | None) -> list[str]:
     """Return why workers cannot run at ``nice``, if so."""
-    if not 0 <= nice <= MAX_NICE:
-        return [f"--nice must be in [0, {MAX_NICE}], got {nice}"]
+    if problem := OPTIONS["nice"].problem(nice):
+        return [problem]
     if nice and address is not None:
-        return ["--nice is for a Ray of our own: a cluster's workers run as its owner started them"]
+        return [NICE_ELSEWHERE]
     return []
 
 

@@ -44,11 +44,11 @@ def share_out(
         EnvironmentFault: No node has as much.
     """
     names = list(tasks)
-    for option, of_tasks in (
-        ("--gpus-per-trial", request.gpus_of_tasks),
-        ("--cpus-per-trial", request.cpus_of_tasks),
+    for option, shares in (
+        ("--gpus-per-trial", request.gpus_per_trial),
+        ("--cpus-per-trial", request.cpus_per_trial),
     ):
-        for name in of_tasks:
+        for name in shares.of_tasks:
             if name not in names:
                 raise InputError(
                     f"{option} {name}: there is no such task here{did_you_mean(name, names)}"
@@ -59,10 +59,10 @@ def share_out(
 
 
 def _share(request: Request, task: str, capacity: Capacity, on_a_gpu: int) -> Share:
-    gpus = request.gpus_of_tasks.get(task, request.gpus_per_trial)
-    if gpus is not None and capacity.gpus == 0:
+    gpus, is_measured = request.gpus_per_trial.of(task), request.gpus_per_trial.is_measured
+    if (gpus is not None or is_measured) and capacity.gpus == 0:
         raise EnvironmentFault(
-            f"--gpus-per-trial {gpus}: "
+            f"--gpus-per-trial {'auto' if gpus is None else gpus}: "
             + (
                 "no node of the cluster has a GPU. Leave the option out to train on CPUs."
                 if capacity.is_joined
@@ -70,11 +70,11 @@ def _share(request: Request, task: str, capacity: Capacity, on_a_gpu: int) -> Sh
                 "the CPU, or rehearse the packing with --num-gpus N."
             )
         )
-    if gpus is None:
-        gpus = 1.0 if capacity.gpus else 0.0
-    elif gpus == "auto":
+    if gpus is None and is_measured:
         gpus = 1 / on_a_gpu
-    cpus = request.cpus_of_tasks.get(task, request.cpus_per_trial)
+    elif gpus is None:
+        gpus = 1.0 if capacity.gpus else 0.0
+    cpus = request.cpus_per_trial.of(task)
     if cpus is None:
         cpus = capacity.usual_cpus_per_trial(gpus)
     slots = capacity.fits(cpus, gpus)
@@ -91,7 +91,7 @@ def _share(request: Request, task: str, capacity: Capacity, on_a_gpu: int) -> Sh
 def most_on_a_gpu(request: Request, task: str, capacity: Capacity) -> int:
     """Return how many of a task's trials on each GPU what else was asked for allows."""
     slots = request.max_concurrent or math.inf
-    cpus = request.cpus_of_tasks.get(task, request.cpus_per_trial)
+    cpus = request.cpus_per_trial.of(task)
     if cpus is not None:
         slots = min(slots, capacity.cpus / cpus)
     return max(1, math.floor(min(slots / capacity.gpus, MAX_TOGETHER)))

@@ -23,7 +23,7 @@ from tune_adaptive.training.preflight import as_trained
 @contextmanager
 def reopened(
     folder: Path,
-    asked: Sequence[str | Task] = (),
+    task: Sequence[str | Task] = (),
     data_dir: Path | None = None,
     model_path: str | None = None,
     address: str | None = None,
@@ -36,7 +36,7 @@ def reopened(
 
     Args:
         folder: The experiment's folder.
-        asked: A person's own tasks, ``package.module:variable`` or as they are.
+        task: A person's own tasks, ``package.module:variable`` or as they are.
         data_dir: Where its data are now; None is where they were.
         model_path: Where ``bert``'s encoder is now; None is where it was.
         address: Of the cluster to go on on; None is a Ray of its own.
@@ -52,7 +52,7 @@ def reopened(
     if problems := [*nice_problems(nice, address), *(address_problems(address) if address else ())]:
         raise InputError("\n".join(problems))
     with ledger.locked(folder):
-        experiment = _read(folder, asked, data_dir, model_path, address)
+        experiment = _read(folder, task, data_dir, model_path, address)
         planned = experiment.plan.storage_path
         if planned != absolute_storage(storage_path):
             raise InputError(

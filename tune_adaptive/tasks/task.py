@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 from torch import OutOfMemoryError, Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tune_adaptive.errors import EnvironmentFault, InputError, located
 from tune_adaptive.records.codec import Positive, convert
+from tune_adaptive.records.options import HOW, MAX_WHOLE, WHAT, Option
 from tune_adaptive.records.runs import OPTIMIZER_NAMES
 from tune_adaptive.tasks.data import Dataset, Description
 from tune_adaptive.tasks.datasets import Augment
@@ -22,7 +23,7 @@ from tune_adaptive.tasks.vision import Stem
 Note = str | int | float
 
 MAX_EPOCHS = 1_000_000
-MAX_BATCH_SIZE = 2**31 - 1
+MAX_BATCH_SIZE = MAX_WHOLE
 COUNTS = ("batch_size", "num_epochs", "nbytes")
 
 
@@ -158,29 +159,34 @@ def persons_code(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What a person may ask of every task; None leaves the task's own.
+    """What a person may ask of every task; None leaves the task's own."""
 
-    Attributes:
-        data_dir: Folder of data sets; None takes the hub's cache or the hub.
-        model_path: Folder or hub id of the encoder that ``bert`` starts from.
-        train_size: Training examples, every class its share, >= 1.
-        max_length: Most tokens of a text, >= 1.
-        batch_size: Examples per optimizer step, >= 1.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
-        augment: ``none``, ``shift``, ``standard`` or ``document``.
-        stem: Of ``resnet18``: ``cifar`` or ``imagenet``.
-        clip_norm: > 0.
-    """
-
-    data_dir: Path | None = None
-    model_path: str | None = None
-    train_size: Positive | None = None
-    max_length: Positive | None = None
-    batch_size: Positive | None = None
-    optimizer: str | None = None
-    augment: Augment | None = None
-    stem: Stem | None = None
-    clip_norm: float | None = None
+    data_dir: Annotated[
+        Path | None,
+        Option(
+            WHAT, "Folder of data sets; else the hub's cache, or the hub.", goes_with_resume=True
+        ),
+    ] = None
+    model_path: Annotated[
+        str | None, Option(WHAT, "Folder or hub id of bert's encoder.", goes_with_resume=True)
+    ] = None
+    train_size: Annotated[
+        Positive | None, Option(WHAT, "Training examples, stratified.", low=1, high=MAX_WHOLE)
+    ] = None
+    max_length: Annotated[
+        Positive | None, Option(WHAT, "Most tokens of a text.", low=1, high=MAX_WHOLE)
+    ] = None
+    batch_size: Annotated[
+        Positive | None, Option(HOW, "Examples a step.", low=1, high=MAX_BATCH_SIZE)
+    ] = None
+    optimizer: Annotated[
+        str | None, Option(HOW, "adam, adamw or sgd.", choices=OPTIMIZER_NAMES)
+    ] = None
+    augment: Annotated[Augment | None, Option(HOW, "none, shift, standard or document.")] = None
+    stem: Annotated[Stem | None, Option(HOW, "resnet18's: cifar or imagenet.")] = None
+    clip_norm: Annotated[float | None, Option(HOW, "Largest gradient norm.", low=0, above=True)] = (
+        None
+    )
 
     @classmethod
     def read(

@@ -1,0 +1,70 @@
+"""Run files: what is written asks for the same again, and what is wrong is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tune_adaptive
+from tests.conftest import run_search
+from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.planning.request import read_request
+from tune_adaptive.planning.run_file import read_run_file, write_run_file
+
+GIVEN = {
+    "task": ["mnist/cnn", "imdb/lstm"],
+    "schedule": "step",
+    "time_budget": "2h",
+    "gpus_per_trial": {"imdb/lstm": 0.5},
+    "results_dir": Path("some where"),
+    "clip_norm": 1.5,
+    "ablations": None,
+}
+
+
+def test_what_is_written_asks_for_the_same(tmp_path: Path) -> None:
+    write_run_file(tmp_path / "run.toml", GIVEN)
+    assert read_request(read_run_file(tmp_path / "run.toml")) == read_request(GIVEN)
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("seed = 3")
+    with pytest.raises(EnvironmentFault, match=r"--save-config .*File exists"):
+        write_run_file(tmp_path / "run.toml", GIVEN)
+    assert (tmp_path / "run.toml").read_text() == "seed = 3"
+
+
+def test_what_is_typed_goes_before_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, saved = tmp_path / "run.toml", tmp_path / "saved.toml"
+    run.write_text('epochs = 2\ntrain_size = 320\nseed = 5\nsignals = "steady"\n')
+    asked = ["--results-dir", str(tmp_path), "--schedule", "step", "--plan", "--json"]
+    asked += ["--config", str(run), "--seed", "6", "--save-config", str(saved)]
+    assert run_search(*asked) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["seed"], plan["signals"], plan["schedules"]) == (6, "steady", ["step"])
+    assert [task["num_epochs"] for task in plan["tasks"]] == [2]
+    again = read_request(read_run_file(saved))
+    assert (again.seed, again.num_epochs, again.results_dir) == (6, 2, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "run.toml: unknown option 'epoch'; did you mean 'epochs'"),
+        ("epochs = 0\nseed = 2.5", "--seed 2.5: must be a whole number\n--epochs must be in"),
+        ("epochs = [", "run.toml: not TOML"),
+        ("[task]\nname = 3", "unknown task|--task name=3"),
+        ("quiet = true", "unknown option 'quiet'"),
+    ],
+)
+def test_what_is_wrong_in_it_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        tune_adaptive.search(config=tmp_path / "run.toml", schedule="step", quiet=True)
+
+
+def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_search("--config", "no/such.toml") == 2
+    assert "no/such.toml: cannot be read" in capsys.readouterr().err
