@@ -12,10 +12,10 @@ from tests.ray_backend.test_engine import plan
 from tests.training.test_loop import TASK
 from tune_adaptive.errors import InputError
 from tune_adaptive.planning import prepare as planning
-from tune_adaptive.planning.prepare import MAX_GROWTH, TIME_RESERVE, within_time
+from tune_adaptive.planning.prepare import TIME_RESERVE, within_time
 from tune_adaptive.planning.request import PRESETS, Request, read_request
 from tune_adaptive.planning.typed import read_duration, read_slowdown
-from tune_adaptive.records.plan import NAME
+from tune_adaptive.records.plan import MAX_GROWTH, NAME
 from tune_adaptive.records.runs import Slowdown, file_name
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.tasks import Task, unknown_task

@@ -25,7 +25,7 @@ from tune_adaptive.ray_backend.cluster import joined, on_a_worker
 from tune_adaptive.ray_backend.sessions import session_folder
 from tune_adaptive.records.ledger import Event
 from tune_adaptive.records.packing import Packed, trials_on_a_gpu
-from tune_adaptive.records.plan import NAME, Plan, TaskPlan, check_plan
+from tune_adaptive.records.plan import MAX_GROWTH, NAME, Plan, TaskPlan, check_plan
 from tune_adaptive.records.runs import Signal, file_name
 from tune_adaptive.records.spaces import SearchSpace
 from tune_adaptive.signals.capacity import Capacity, cpus_here, gpus_here, this_machine
@@ -44,9 +44,6 @@ NUM_SELECT_SEEDS = 2
 WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
-MAX_GROWTH = 4
-"""How many times a task's own number of epochs a time budget may make a run: longer ones learn
-little more, and overfit."""
 MAX_PILOTS = 4
 MAX_FILE_NAME = 132
 """Of a task: a run's file has its schedule, stage, number and ablation beside it, 255 in all."""

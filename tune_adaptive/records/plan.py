@@ -41,6 +41,10 @@ SEEDS_PER_STAGE = 100_000
 MAX_BUDGET = 33_000
 """Full runs an arm: each at most three trials, each trial a seed, and one to spare."""
 
+MAX_GROWTH = 4
+"""How many times a task's own number of epochs a time budget may make a run: longer ones learn
+little more, and overfit."""
+
 CANARY_EPOCHS = 3
 NUM_CANARIES = 3  # at the start, in the middle and at the end of the final stage
 START_UP_S = 20.0

@@ -4,9 +4,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tune_adaptive.analysis.stats import promised
-from tune_adaptive.planning.prepare import MAX_GROWTH
 from tune_adaptive.records.packing import in_words
-from tune_adaptive.records.plan import Plan, TaskPlan
+from tune_adaptive.records.plan import MAX_GROWTH, Plan, TaskPlan
 from tune_adaptive.watch.progress import duration
 
 
