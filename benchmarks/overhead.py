@@ -31,7 +31,8 @@ from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.signals.resources import UsageMeter
 from tune_adaptive.tasks import make_task
 from tune_adaptive.tasks.feed import Split, make_feed
-from tune_adaptive.training.loop import Material, evaluate, train
+from tune_adaptive.training.evaluate import evaluate
+from tune_adaptive.training.loop import Material, train
 
 NUM_PAIRS = 120
 SEED = 0

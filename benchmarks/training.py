@@ -38,7 +38,8 @@ from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, read_task
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training.calibration import calibrate
-from tune_adaptive.training.loop import Material, autocast, train
+from tune_adaptive.training.evaluate import autocast
+from tune_adaptive.training.loop import Material, train
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=1e-4)

@@ -13,7 +13,8 @@ from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split, make_feed
 from tune_adaptive.tasks.task import persons_code
 from tune_adaptive.training.device import claimed_device
-from tune_adaptive.training.loop import Material, autocast, evaluate
+from tune_adaptive.training.evaluate import autocast, evaluate
+from tune_adaptive.training.loop import Material
 
 
 @dataclass(frozen=True, slots=True)

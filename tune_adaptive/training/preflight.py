@@ -14,7 +14,7 @@ from tune_adaptive.tasks.data import Dataset, Description, Examples
 from tune_adaptive.tasks.feed import Feed, Split, make_feed
 from tune_adaptive.tasks.task import persons_code
 from tune_adaptive.training.device import claimed_device
-from tune_adaptive.training.loop import autocast
+from tune_adaptive.training.evaluate import autocast
 
 NUM_VALIDATED = 100
 
