@@ -17,7 +17,8 @@ import torch
 from torch.optim import AdamW
 
 from tune_adaptive.analysis.stats import ALPHA, STUDIED, Mean, mean_interval
-from tune_adaptive.schedules.adaptive import MAX_LR_RATIO, highest_lr
+from tune_adaptive.schedules.bounds import highest_lr
+from tune_adaptive.schedules.configuration import MAX_LR_RATIO
 
 ASKED = ("step", "exponential")  # the baselines that the question names
 

@@ -11,9 +11,10 @@ from tests.conftest import run_search
 from tests.ray_backend.test_engine import plan
 from tests.training.test_loop import TASK
 from tune_adaptive.errors import InputError
-from tune_adaptive.planning import prepare as planning
+from tune_adaptive.planning import loading
 from tune_adaptive.planning.prepare import TIME_RESERVE, within_time
-from tune_adaptive.planning.request import PRESETS, Request, read_request
+from tune_adaptive.planning.presets import PRESETS
+from tune_adaptive.planning.request import Request, read_request
 from tune_adaptive.planning.typed import read_duration, read_slowdown
 from tune_adaptive.records.plan import MAX_GROWTH, NAME
 from tune_adaptive.records.runs import Slowdown, file_name
@@ -123,19 +124,19 @@ def test_what_cannot_be_asked_for(
 def test_tasks_that_files_cannot_tell_apart_are_refused(
     monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(planning, "make_tasks", made_as_named)
+    monkeypatch.setattr(loading, "make_tasks", made_as_named)
     request = Request(tasks=tuple(names), schedules=("step",), space_dir=Path())
     with pytest.raises(InputError, match=message):
-        planning._make_tasks(request)
+        loading.make_named_tasks(request)
 
 
 def test_tasks_whose_names_differ_in_where_a_dash_is_are_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """``a-b/c`` and ``a/b-c`` had the same run ids and folders."""
-    monkeypatch.setattr(planning, "make_tasks", made_as_named)
+    monkeypatch.setattr(loading, "make_tasks", made_as_named)
     names = ("a-b/c", "a/b-c", "a/b--c", "a-/b-c")
-    made = planning._make_tasks(Request(names, schedules=("step",), space_dir=Path()))
+    made = loading.make_named_tasks(Request(names, schedules=("step",), space_dir=Path()))
     assert len({file_name(name, "step") for name in made}) == len(names)
 
 

@@ -17,7 +17,8 @@ import torch
 
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning.arm_spaces import load_spaces
-from tune_adaptive.planning.inspection import check_memory, inspect_data, load_data
+from tune_adaptive.planning.inspection import check_memory, inspect_data
+from tune_adaptive.planning.loading import loaded, make_named_tasks, tried
 from tune_adaptive.planning.request import Request, check_request
 from tune_adaptive.planning.shares import Share, most_on_a_gpu, share_out
 from tune_adaptive.ray_backend.cluster import capacity as joined_capacity
@@ -26,7 +27,7 @@ from tune_adaptive.ray_backend.sessions import session_folder
 from tune_adaptive.records.ledger import Event
 from tune_adaptive.records.packing import Packed, trials_on_a_gpu
 from tune_adaptive.records.plan import MAX_GROWTH, NAME, Plan, TaskPlan, check_plan
-from tune_adaptive.records.runs import Signal, file_name
+from tune_adaptive.records.runs import Signal
 from tune_adaptive.records.spaces import SearchSpace
 from tune_adaptive.signals.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.signals.limits import read_limits
@@ -34,10 +35,9 @@ from tune_adaptive.signals.mps import mps_pipe_directory
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.system.files import expanded
 from tune_adaptive.system.packages import version
-from tune_adaptive.tasks import Dataset, Task, make_tasks
+from tune_adaptive.tasks import Dataset, Task
 from tune_adaptive.training.calibration import Measured, measure_task
 from tune_adaptive.training.concurrency import measure_packing
-from tune_adaptive.training.preflight import as_trained, sample, try_out
 
 NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
@@ -45,8 +45,6 @@ WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
 MAX_PILOTS = 4
-MAX_FILE_NAME = 132
-"""Of a task: a run's file has its schedule, stage, number and ablation beside it, 255 in all."""
 MIN_HANG_S, HANG_EPOCHS = 600.0, 30
 MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of MiB
 
@@ -78,7 +76,7 @@ def prepare(request: Request) -> Prepared:
     if request.address is None:
         session_folder()  # a Ray that cannot start is reported before anything is read
     folder = _folder(request)
-    tasks = _make_tasks(request)
+    tasks = make_named_tasks(request)
     spaces = load_spaces(request, tasks)
     signals, _, recording = request.signals.partition(":")
     replay = read_signals(expanded(recording, "--signals replay:")) if signals == "replay" else []
@@ -87,25 +85,12 @@ def prepare(request: Request) -> Prepared:
         shares = share_out(request, tasks, capacity)
         _check_storage_path(request, capacity)
         datasets = {
-            name: _tried(task, _loaded(task, request), request, capacity, shares[name])
+            name: tried(task, loaded(task, request), request, capacity, shares[name])
             for name, task in tasks.items()
         }
         packing: tuple[Packed, ...] = ()
         if request.gpus_per_trial.is_measured:
-            packing = tuple(
-                packed
-                for name, task in tasks.items()
-                if name not in request.gpus_per_trial.of_tasks
-                for packed in measure_packing(
-                    task,
-                    datasets,
-                    request.precision,
-                    torch.device("cuda" if gpus_here() else "cpu"),
-                    capacity.gpus,
-                    most_on_a_gpu(request, name, capacity),
-                    num_threads=max(1, int(shares[name].cpus)),
-                )
-            )
+            packing = _packing(request, tasks, datasets, capacity, shares)
             shares = share_out(request, tasks, capacity, trials_on_a_gpu(packing))
         _check_room(tasks, datasets, capacity, shares)
         measured = {
@@ -116,15 +101,58 @@ def prepare(request: Request) -> Prepared:
         _plan_task(task, datasets[name], request, spaces, measured[name], shares[name])
         for name, task in tasks.items()
     )
+    device = _device_in_words(measured, capacity)
+    plan = _plan(request, folder.name, task_plans, shares, capacity, device, packing)
+    if request.time_budget_s is not None:
+        plan = within_time(plan, request.time_budget_s)
+    check_plan(plan, "the plan")
+    return Prepared(
+        plan, folder, tasks, datasets, replay, address=request.address, nice=request.nice
+    )
+
+
+def _packing(
+    request: Request,
+    tasks: Mapping[str, Task],
+    datasets: Mapping[str, Dataset],
+    capacity: Capacity,
+    shares: Mapping[str, Share],
+) -> tuple[Packed, ...]:
+    """Measure how many trials share a GPU best, of each task whose share was not given."""
+    return tuple(
+        packed
+        for name, task in tasks.items()
+        if name not in request.gpus_per_trial.of_tasks
+        for packed in measure_packing(
+            task,
+            datasets,
+            request.precision,
+            torch.device("cuda" if gpus_here() else "cpu"),
+            capacity.gpus,
+            most_on_a_gpu(request, name, capacity),
+            num_threads=max(1, int(shares[name].cpus)),
+        )
+    )
+
+
+def _plan(
+    request: Request,
+    name: str,
+    tasks: tuple[TaskPlan, ...],
+    shares: Mapping[str, Share],
+    capacity: Capacity,
+    device: str,
+    packing: tuple[Packed, ...],
+) -> Plan:
     slots = max(share.slots for share in shares.values())
     takes_whole_gpus = all(share.gpus == 1 for share in shares.values())
-    plan = Plan(
-        name=folder.name,
+    return Plan(
+        name=name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=request.command,
         seed=request.seed,
         schedules=request.schedules,
-        tasks=task_plans,
+        tasks=tasks,
         budget=request.budget,
         num_witnesses=min(round(WITNESS_SHARE * request.budget), math.floor(request.budget) - 1),
         num_candidates=NUM_CANDIDATES,
@@ -132,11 +160,11 @@ def prepare(request: Request) -> Prepared:
         num_final_seeds=request.num_final_seeds,
         final_slots=min(slots, max(1, capacity.gpus if takes_whole_gpus else 1)),
         ablations=request.ablations,
-        signals=signals,
+        signals=request.signals.partition(":")[0],
         num_gpus=capacity.gpus,
         num_cpus=capacity.cpus,
         num_nodes=len(capacity.nodes),
-        device=_device_in_words(measured, capacity),
+        device=device,
         versions=versions_here(),
         hardware={
             "machine": platform.machine(),
@@ -152,18 +180,12 @@ def prepare(request: Request) -> Prepared:
         max_retries=request.max_retries,
         keep_every_s=request.keep_every_s,
         hang_after_s=request.hang_after_s
-        or max(MIN_HANG_S, HANG_EPOCHS * max(task.loaded_epoch_s for task in task_plans)),
+        or max(MIN_HANG_S, HANG_EPOCHS * max(task.loaded_epoch_s for task in tasks)),
         slowdown=request.slowdown,
         run_time_budget_s=request.run_time_budget_s,
         time_budget_s=request.time_budget_s,
         packing=packing,
         storage_path=absolute_storage(request.storage_path),
-    )
-    if request.time_budget_s is not None:
-        plan = within_time(plan, request.time_budget_s)
-    check_plan(plan, "the plan")
-    return Prepared(
-        plan, folder, tasks, datasets, replay, address=request.address, nice=request.nice
     )
 
 
@@ -230,72 +252,6 @@ def _folder(request: Request) -> Path:
             f"{MIN_FREE_BYTES / 2**20:.0f} are needed"
         )
     return folder
-
-
-def _make_tasks(request: Request) -> dict[str, Task]:
-    """Make the tasks, by their own names."""
-    tasks: dict[str, Task] = {}
-    for given, task in zip(request.tasks, make_tasks(request.tasks, request.options), strict=True):
-        asked = given if isinstance(given, str) else task.name
-        if task.name in tasks:
-            raise InputError(f"--task {asked}: there is a task {task.name!r} already")
-        parts = task.name.split("/")
-        if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
-            raise InputError(f"--task {asked}: its name {task.name!r} must be like dataset/model")
-        if len(file_name(task.name)) > MAX_FILE_NAME:
-            raise InputError(
-                f"--task {asked}: its name {task.name!r} is too long for the names of files: "
-                f"{len(file_name(task.name))} characters of {MAX_FILE_NAME} (a - counts twice)"
-            )
-        for name in tasks:
-            if file_name(name).casefold() == file_name(task.name).casefold():
-                raise InputError(
-                    f"--task {asked}: its name {task.name!r} and that of {name!r} differ in case "
-                    "only, which the names of files do not on every system"
-                )
-        tasks[task.name] = task
-    return tasks
-
-
-def _loaded(task: Task, request: Request) -> Dataset:
-    """Load a task's data; check what was asked for against their size."""
-    data = load_data(task)
-    asked = request.options.batch_size
-    if asked is not None and asked > len(data.train):
-        raise InputError(
-            f"--batch-size {asked}: {task.name} has {len(data.train)} training examples"
-        )
-    if task.batch_size > len(data.train):
-        told = f"batch_size {task.batch_size}: all {len(data.train)} examples are one batch"
-        data = replace(data, remarks=(*data.remarks, told))
-    return data
-
-
-def _tried(
-    task: Task, data: Dataset, request: Request, capacity: Capacity, share: Share
-) -> Dataset:
-    """Try a task where its trials will run; return the data that they can train on.
-
-    An example that would be alone in the epoch's last batch, and cannot be trained on alone (batch
-    normalisation needs two), is left out.
-    """
-    there = partial(on_a_worker, try_out, share.cpus, share.gpus)
-    try:
-        why = (there if capacity.is_joined else try_out)(
-            task.without_data(),
-            data.describe(),
-            *sample(data, task.batch_size),
-            num_train=len(data.train),
-            precision="fp32" if request.precision == "auto" else request.precision,
-            on_gpu=share.gpus > 0,
-        )
-    except MemoryError as error:
-        raise EnvironmentFault(f"{task.name}: a step does not fit in memory: {error}") from error
-    if why is None:
-        return data
-    fewer = as_trained(data, len(data.train) - 1)
-    told = f"1 of {len(data.train)} training examples is left out, alone in its batch: {why}"
-    return replace(fewer, remarks=(*fewer.remarks, told))
 
 
 def _memory_bytes() -> int:

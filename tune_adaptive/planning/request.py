@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.planning.presets import PRESETS
 from tune_adaptive.planning.typed import (
     Shares,
     read_duration,
@@ -32,10 +33,7 @@ from tune_adaptive.schedules import SCHEDULES, build_optimizer, is_installed
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.task import MAX_EPOCHS
 
-DOCUMENTED = ("resource_complexity", "feedback")
 MAX_NICE = 19
-EXPERTS = ("adaptive", "step", "exponential", "cosine", "linear", "onecycle", "wsd", "plateau")
-
 IN_TIME = ("adaptive",)
 """Schedules that read ``Horizon.time_budget_s``."""
 
@@ -44,33 +42,6 @@ MIN_SHARE = 0.01
 """Of a CPU or GPU: a hundred trials on one are more processes than any has room for."""
 MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 """Ten years: a clock's timers take no more than some hundred."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": {},
-    "night": {
-        "tasks": ("fashion_mnist/resnet18", "cifar10/resnet18"),
-        "schedules": (*EXPERTS, *DOCUMENTED),
-        "budget": 16.0,
-        "num_final_seeds": 10,
-        "time_budget_s": 9 * 3600.0,
-        "ablations": True,
-        "slowdown": Slowdown(2.0, 0.4),
-    },
-    "cluster": {
-        "tasks": (
-            *("fashion_mnist/resnet18", "cifar10/resnet18", "imdb/bert", "ag_news/bert"),
-            *("mnist/cnn", "imdb/lstm", "ag_news/bilstm"),
-        ),
-        "schedules": (*EXPERTS, *DOCUMENTED, "constant", "sgdr", "rex", "greedy"),
-        "budget": 32.0,
-        "num_final_seeds": 12,
-        "ablations": True,
-        "slowdown": Slowdown(2.0, 0.4),
-    },
-}
-"""What a preset decides besides the defaults of :class:`Request`, by field. ``smoke`` takes minutes
-on two cores, ``night`` a night on one GPU, ``cluster`` many GPUs."""
-
 
 _S: dict[str, Any] = {"low": 0, "above": True, "high": MAX_DURATION_S, "unit": " s"}
 

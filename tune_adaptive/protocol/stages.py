@@ -15,12 +15,12 @@ import re
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tune_adaptive.errors import SearchStopped, last_line
-from tune_adaptive.protocol.arms import Arm, Arms
+from tune_adaptive.protocol.arms import Arm, Arms, Candidate
 from tune_adaptive.protocol.fixed_runs import FixedRuns, StageJobs
 from tune_adaptive.records import ledger as record
 from tune_adaptive.records.ablations import ablate
@@ -75,81 +75,26 @@ class Stages:
         self._present: StageJobs | None = FixedRuns([])  # before the first stage
 
     def _sequence(self) -> Iterator[StageJobs]:
-        plan, note = self._plan, self._note
+        plan = self._plan
         self._begin("search")
         yield self._arms
 
         candidates = {arm: self._arms.candidates(arm, plan.num_candidates) for arm in plan.arms}
-        reruns = [
-            replace(
-                _rerun(
-                    plan,
-                    "select",
-                    candidate.run,
-                    f"{candidate.run.id}-{index}",
-                    index,
-                    "candidate",
-                ),
-                repeats=candidate.run.id,
-            )
-            for arm in candidates.values()
-            for candidate in arm
-            for index in range(plan.num_select_seeds)
-        ]
         self._begin("select")
-        select = FixedRuns(reruns, slots=plan.slots_of)
+        select = FixedRuns(self._reruns(candidates), slots=plan.slots_of)
         yield select
 
-        winners: list[RunSpec] = []
-        for (task, schedule), arm in candidates.items():
-            # A candidate whose re-run diverged or failed has no mean and is not selected.
-            means = []
-            for candidate in arm:
-                ids = [f"select-{candidate.run.id}-{i}" for i in range(plan.num_select_seeds)]
-                if all(id_ in select.last for id_ in ids):
-                    mean = statistics.fmean(select.last[id_].val_accuracy for id_ in ids)
-                    means.append((mean, candidate.run))
-            if not means:
-                note(record.ArmFailed(task, schedule))
-                continue
-            mean, best = max(means, key=lambda pair: pair[0])
-            note(record.Selected(task, best.configuration, mean, best.id))
-            self.selected.append(best.configuration)
-            winners.append(best)
-
+        winners = self._select(candidates, select)
+        if not winners:
+            return
         finals = [
             _rerun(plan, "final", best, f"{file_name(*best.arm)}-{index}", index, "selected")
             for best in winners
             for index in range(plan.num_final_seeds)
         ]
-        untuned = [
-            _rerun(
-                plan,
-                "final",
-                default.run,
-                f"{file_name(*default.run.arm)}-default-{index}",
-                index,
-                "default",
-            )
-            for arm in plan.arms
-            if (default := self._arms.default(arm)) is not None
-            and (arm, default.run.configuration)
-            not in [(best.arm, best.configuration) for best in winners]
-            for index in range(plan.num_final_seeds)
-        ]
-        if not winners:
-            return
-        self._compared = [*finals, *untuned]
-        order = list(self._compared)
-        random.Random(plan.seed).shuffle(order)
-        if not plan.is_shared_alike:  # a worker of one task is of no use to another
-            turn = {task.name: turn for turn, task in enumerate(plan.tasks)}
-            order.sort(key=lambda run: turn[run.task])
-        for index, place in enumerate((0, len(order) // 2, len(order))):
-            canaries = [_canary(plan, task, index) for task in plan.tasks]
-            order[place + index * len(canaries) : place + index * len(canaries)] = canaries
+        self._compared = [*finals, *self._of_defaults(winners)]
         self._begin("final")
-        yield self._exclusive(order)
+        yield self._exclusive(self._with_canaries(self._compared))
         if self.nothing_to_compare:
             return
 
@@ -170,6 +115,70 @@ class Stages:
             yield self._exclusive(slowed)
             if plan.ablations:  # they hear what the slowed runs recorded
                 yield self._exclusive(self._ablations(slowed, "contention"))
+
+    def _reruns(self, candidates: Mapping[tuple[str, str], Sequence[Candidate]]) -> list[RunSpec]:
+        """Return the runs of the selection: each candidate again, on seeds of its own."""
+        return [
+            replace(
+                _rerun(
+                    *(self._plan, "select", trial.run, f"{trial.run.id}-{index}"),
+                    *(index, "candidate"),
+                ),
+                repeats=trial.run.id,
+            )
+            for arm in candidates.values()
+            for trial in arm
+            for index in range(self._plan.num_select_seeds)
+        ]
+
+    def _select(
+        self, candidates: Mapping[tuple[str, str], Sequence[Candidate]], select: FixedRuns
+    ) -> list[RunSpec]:
+        """Select of each arm the candidate whose re-runs did best; return their runs."""
+        winners: list[RunSpec] = []
+        for (task, schedule), arm in candidates.items():
+            # A candidate whose re-run diverged or failed has no mean and is not selected.
+            means = []
+            for candidate in arm:
+                seeds = range(self._plan.num_select_seeds)
+                ids = [f"select-{candidate.run.id}-{i}" for i in seeds]
+                if all(id_ in select.last for id_ in ids):
+                    mean = statistics.fmean(select.last[id_].val_accuracy for id_ in ids)
+                    means.append((mean, candidate.run))
+            if not means:
+                self._note(record.ArmFailed(task, schedule))
+                continue
+            mean, best = max(means, key=lambda pair: pair[0])
+            self._note(record.Selected(task, best.configuration, mean, best.id))
+            self.selected.append(best.configuration)
+            winners.append(best)
+        return winners
+
+    def _of_defaults(self, winners: Sequence[RunSpec]) -> list[RunSpec]:
+        """Return the final runs of each arm's defaults, where another was selected."""
+        plan, selected = self._plan, [(best.arm, best.configuration) for best in winners]
+        return [
+            _rerun(
+                *(plan, "final", default.run, f"{file_name(*default.run.arm)}-default-{index}"),
+                *(index, "default"),
+            )
+            for arm in plan.arms
+            if (default := self._arms.default(arm)) is not None
+            and (arm, default.run.configuration) not in selected
+            for index in range(plan.num_final_seeds)
+        ]
+
+    def _with_canaries(self, compared: Sequence[RunSpec]) -> list[RunSpec]:
+        """Return the final runs in the order they are run in, drawn at random."""
+        plan, order = self._plan, list(compared)
+        random.Random(plan.seed).shuffle(order)
+        if not plan.is_shared_alike:  # a worker of one task is of no use to another
+            turn = {task.name: turn for turn, task in enumerate(plan.tasks)}
+            order.sort(key=lambda run: turn[run.task])
+        for index, place in enumerate((0, len(order) // 2, len(order))):
+            canaries = [_canary(plan, task, index) for task in plan.tasks]
+            order[place + index * len(canaries) : place + index * len(canaries)] = canaries
+        return order
 
     @property
     def nothing_to_compare(self) -> bool:

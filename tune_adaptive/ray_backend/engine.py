@@ -138,37 +138,12 @@ def execute(
         Exception: Whatever ``jobs`` raised; the workers are stopped first.
         KeyboardInterrupt: A signal asked it to stop, or Tune ended with runs left.
     """
-    splits = {
-        name: (ray.put(data.train), ray.put(data.validation), ray.put(data.test))
-        for name, data in datasets.items()
-    }
-    shares = {task.name: (task.cpus_per_trial, task.gpus_per_trial) for task in plan.tasks}
-
-    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        cpus, gpus = shares[config["run"]["task"]]
-        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}])
-
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            Worker,
-            # The workers take the splits from the store, not from their tasks.
-            tasks={name: task.without_data() for name, task in tasks.items()},
-            descriptions={name: data.describe() for name, data in datasets.items()},
-            splits=splits,
-            replay=list(replay),
-            checkpoints=checkpoints.root,
-            keep_every_s=plan.keep_every_s,
-            hang_after_s=plan.hang_after_s,
-            shares=shares,
-        ),
-        resources,
-    )
     driver = _Driver(jobs, checkpoints, record, recording, foreign_cpus)
     interrupt = _Interrupt(driver, checkpoints)
     storage = tempfile.mkdtemp(prefix="tune-adaptive-")
     try:
         tuner = tune.Tuner(
-            trainable,
+            _trainable(plan, tasks, datasets, checkpoints, replay),
             tune_config=tune.TuneConfig(
                 search_alg=_Suggest(driver),
                 scheduler=_Decide(driver, plan.slots if plan.is_shared_alike else 0),
@@ -196,6 +171,41 @@ def execute(
         raise driver.error
     if interrupt.was_asked or not jobs.exhausted:  # the second whatever made Tune return
         raise KeyboardInterrupt
+
+
+def _trainable(
+    plan: Plan,
+    tasks: Mapping[str, Task],
+    datasets: Mapping[str, Dataset],
+    checkpoints: CheckpointStore,
+    replay: Sequence[Signal],
+) -> Any:
+    """Return the worker with what all its runs need, and what a run of each task takes."""
+    splits = {
+        name: (ray.put(data.train), ray.put(data.validation), ray.put(data.test))
+        for name, data in datasets.items()
+    }
+    shares = {task.name: (task.cpus_per_trial, task.gpus_per_trial) for task in plan.tasks}
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        cpus, gpus = shares[config["run"]["task"]]
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}])
+
+    return tune.with_resources(
+        tune.with_parameters(
+            Worker,
+            # The workers take the splits from the store, not from their tasks.
+            tasks={name: task.without_data() for name, task in tasks.items()},
+            descriptions={name: data.describe() for name, data in datasets.items()},
+            splits=splits,
+            replay=list(replay),
+            checkpoints=checkpoints.root,
+            keep_every_s=plan.keep_every_s,
+            hang_after_s=plan.hang_after_s,
+            shares=shares,
+        ),
+        resources,
+    )
 
 
 class _Driver:

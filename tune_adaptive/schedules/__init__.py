@@ -68,7 +68,7 @@ def adaptive(
         power: Exponent of the anneal, >= 0; 0 never anneals.
         min_lr_ratio: min_lr / base, in [0, 1].
         max_lr_ratio: The most that max_lr / base may be, >= 1; see
-            :func:`~tune_adaptive.schedules.adaptive.highest_lr`.
+            :func:`~tune_adaptive.schedules.bounds.highest_lr`.
         feedback: Whether training feedback moves the level.
         feedback_interval_frac: Steps between looks as a fraction of T (at least 5 steps).
         feedback_factor: Step of the level, in (0, 0.5).

@@ -23,3 +23,19 @@ def calls_per_step() -> int:
             return 1
         frame = frame.f_back
     return 1
+
+
+def require_one_call_per_step() -> None:
+    """Refuse an ``AcceleratedScheduler`` that calls several times per optimizer step.
+
+    Raises:
+        ValueError: It does.
+    """
+    num_calls = calls_per_step()
+    if num_calls > 1:
+        raise ValueError(
+            f"Accelerate calls step() {num_calls} times per optimizer step, once for each "
+            "process, and AdaptiveLR counts optimizer steps. Create "
+            "Accelerator(step_scheduler_with_optimizer=False), with total_steps = the "
+            "optimizer steps of one process."
+        )

@@ -14,9 +14,7 @@ runs, feedback corrects the level, bounds cap it. At step t, per param group g::
 """
 
 import itertools
-import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -25,16 +23,21 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tune_adaptive.schedules.accelerated import calls_per_step
+from tune_adaptive.schedules.accelerated import require_one_call_per_step
+from tune_adaptive.schedules.bounds import Group, base_of, bounds_of, levels_of
 from tune_adaptive.schedules.clock import BudgetClock, is_asynchronous
 from tune_adaptive.schedules.configuration import (
     MAX_HOLD,
     MAX_LR_RATIO,
     AdaptiveConfiguration,
-    check_bounds,
-    per_group,
+    check_state,
 )
-from tune_adaptive.schedules.following import OptimizerSteps, around, is_sgd, require_optimizer
+from tune_adaptive.schedules.following import (
+    OptimizerSteps,
+    around,
+    require_optimizer,
+    warn_of_ignored,
+)
 from tune_adaptive.schedules.level import Level
 from tune_adaptive.schedules.listening import ListeningLR, like, rates_of, set_rate
 from tune_adaptive.schedules.shared_rates import SharedRates, last_of, remember
@@ -43,13 +46,6 @@ STATE_VERSION = 2
 """Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
 
 REFERENCE_BATCH_SIZE = 64
-ADAM_MAX_LR = 1e-2
-"""What probing does not exceed with Adam-like optimizers: the first document's bound."""
-NUM_IGNORED_TO_WARN = 20
-"""Calls of ``step`` in a row without an optimizer step; GradScaler skips fewer at its start."""
-
-
-_Group = tuple[float, float, float, float]  # base, floor, min_lr, max_lr
 
 
 class AdaptiveLR(ListeningLR):
@@ -83,7 +79,7 @@ class AdaptiveLR(ListeningLR):
         power: Exponent of the anneal, >= 0; 1 is linear, 0 never anneals.
         min_lr: Lower bound, >= 0; one value or one per param group.
         max_lr: Upper bound; one value or one per param group; None is
-            :func:`highest_lr` of the base.
+            :func:`~tune_adaptive.schedules.bounds.highest_lr` of the base.
         min_lr_ratio: Lower bound as a share of each group's base, in [0, 1]; the higher of it
             and ``min_lr`` holds.
         max_lr_ratio: The most that max_lr / base may be where ``max_lr`` is None, >= 1.
@@ -124,10 +120,6 @@ class AdaptiveLR(ListeningLR):
         ...     schedule.step()
         >>> schedule.finished, schedule.get_last_lr()
         (True, [0.0])
-
-    References:
-        Scaling with the batch: Goyal et al. 2017, arXiv:1706.02677 (SGD, linear); Malladi et
-        al. 2022, arXiv:2205.10287 (Adam, square root).
     """
 
     def __init__(
@@ -185,26 +177,16 @@ class AdaptiveLR(ListeningLR):
         self.power = plain.power
         self.warmup_steps = plain.warmup_steps
         self.feedback_interval = plain.feedback_interval
-        self._base_scale = 1.0
-        if plain.batch_size is not None:
-            ratio = plain.batch_size / plain.reference_batch_size
-            self._base_scale = ratio if is_sgd(optimizer) else math.sqrt(ratio)
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._clock = BudgetClock(
             plain.total_steps,
             resource_weight=plain.resource_weight,
             time_budget_s=plain.time_budget_s,
             timer=timer,
-            synchronize=any(
-                is_asynchronous(parameter.device)
-                for group in optimizer.param_groups
-                for parameter in group["params"]
-            ),
+            synchronize=is_asynchronous(optimizer),
         )
         self._level = Level(
-            factor=plain.feedback_factor,
-            threshold=plain.feedback_threshold,
-            z=plain.feedback_z,
+            factor=plain.feedback_factor, threshold=plain.feedback_threshold, z=plain.feedback_z
         )
         self._hears = plain.feedback
         self._rates = SharedRates()
@@ -293,8 +275,8 @@ class AdaptiveLR(ListeningLR):
         tensor it is one, too.
         """
         groups = self.optimizer.param_groups
-        new = [_base_of(group) for group in groups[len(self.base_lrs) :]]
-        known = self._groups_of([*self.base_lrs, *new]) if new else self._groups
+        new = [base_of(group) for group in groups[len(self.base_lrs) :]]
+        known = self._bounds_of([*self.base_lrs, *new]) if new else self._groups
         lrs = self._own_lrs(known)
         return [like(group["lr"], lr) for group, lr in zip(groups, lrs, strict=True)]
 
@@ -325,24 +307,11 @@ class AdaptiveLR(ListeningLR):
         Raises:
             ValueError: The state is of another version or another configuration.
         """
-        version = state_dict.get("version")
-        if version != STATE_VERSION:
-            raise ValueError(
-                f"state_dict has version {version!r}; this AdaptiveLR reads {STATE_VERSION}."
-            )
-        ratios = {"min_lr_ratio": 0.0, "max_lr_ratio": MAX_LR_RATIO}  # older states have none
-        theirs, ours = ratios | state_dict["configuration"], asdict(self._configuration)
-        differing = [key for key in ours if theirs.get(key) != ours[key]]
-        if differing:
-            key = differing[0]
-            raise ValueError(
-                f"state_dict is of another configuration: {key} = {theirs.get(key)!r} there, "
-                f"{ours[key]!r} here (differing: {', '.join(differing)})."
-            )
+        check_state(state_dict, STATE_VERSION, self._configuration)
         self.last_epoch = state_dict["last_epoch"]
         self._step_count = state_dict["_step_count"]
         self.base_lrs = list(state_dict["base_lrs"])
-        self._groups = self._groups_of(self.base_lrs)
+        self._groups = self._bounds_of(self.base_lrs)
         self._rates.restore(state_dict["factors"], state_dict["_last_lr"])
         groups = itertools.chain(self.optimizer.param_groups, itertools.repeat({"lr": 0.0}))
         self._last_lr = [
@@ -369,7 +338,7 @@ class AdaptiveLR(ListeningLR):
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._clock.jump(self.last_epoch)
         self._steps.clear()
-        self._groups = self._groups_of(self.base_lrs)
+        self._groups = self._bounds_of(self.base_lrs)
         starts = self.last_epoch == 0 and epoch is None
         bases = [float(lr) for lr in self.base_lrs] if starts else None
         innermost = around(self.optimizer)[-1]
@@ -414,28 +383,16 @@ class AdaptiveLR(ListeningLR):
             return
         self._steps.clear()
         self._level.drop_infinite_norms()
-        num_calls = calls_per_step()
-        if num_calls > 1:
-            raise ValueError(
-                f"Accelerate calls step() {num_calls} times per optimizer step, once for each "
-                "process, and AdaptiveLR counts optimizer steps. Create "
-                "Accelerator(step_scheduler_with_optimizer=False), with total_steps = the "
-                "optimizer steps of one process."
-            )
+        require_one_call_per_step()
         if self._ignored_at != self.last_epoch:
             self._ignored_at, self._num_ignored = self.last_epoch, 0
         self._num_ignored += 1
-        if self._num_ignored == NUM_IGNORED_TO_WARN:
-            warnings.warn(
-                f"AdaptiveLR ignored {NUM_IGNORED_TO_WARN} calls of step() in a row: it saw no "
-                f"step of its optimizer ({type(self.optimizer).__name__}) before them. With "
-                "accumulated gradients or skipped steps that is right; otherwise give it the "
-                "optimizer whose step() your loop calls.",
-                UserWarning,
-                stacklevel=4,
-            )
+        warn_of_ignored(self._num_ignored, self.optimizer)
 
-    def _own_lrs(self, groups: list[_Group]) -> list[float]:
+    def _bounds_of(self, bases: Sequence[float | Tensor]) -> list[Group]:
+        return bounds_of(self.optimizer, bases, self._configuration)
+
+    def _own_lrs(self, groups: list[Group]) -> list[float]:
         t, p, m = self.last_epoch, self._clock.p, self._level.m
         warm = (t + 1) / self.warmup_steps if t < self.warmup_steps else 1.0
         h = self.hold_fraction
@@ -452,17 +409,14 @@ class AdaptiveLR(ListeningLR):
             self._level.forget()
             return
         # Beyond the bounds no group can move: keep m where it can answer at once.
-        moving = [group for group in self._groups if group[0] > 0]
-        self._level.look(
-            self._clock.p < self.hold_fraction,
-            lowest=min((min_lr / base for base, _, min_lr, _ in moving), default=1.0),
-            highest=max((max_lr / base for base, _, _, max_lr in moving), default=1.0),
-        )
+        lowest, highest = levels_of(self._groups)
+        holds = self._clock.p < self.hold_fraction
+        self._level.look(holds, lowest=lowest, highest=highest)
 
     def _take_in_new_groups(self, spent: bool = False) -> None:
         new = self.optimizer.param_groups[len(self.base_lrs) :]
-        bases = [*self.base_lrs, *(_base_of(group) for group in new)]
-        self._groups = self._groups_of(bases)
+        bases = [*self.base_lrs, *(base_of(group) for group in new)]
+        self._groups = self._bounds_of(bases)
         lrs = self._own_lrs(self._groups)[len(self.base_lrs) :]
         self.base_lrs = bases
         for group, lr in zip(new, lrs, strict=True):
@@ -470,49 +424,3 @@ class AdaptiveLR(ListeningLR):
             if spent:
                 set_rate(group, lr)
             self._rates.add(group)
-
-    def _groups_of(self, bases: Sequence[float | Tensor]) -> list[_Group]:
-        plain = self._configuration
-        minima = per_group("min_lr", plain.min_lr, len(bases))
-        maxima = None if plain.max_lr is None else per_group("max_lr", plain.max_lr, len(bases))
-        groups = []
-        for i, (lr, min_lr) in enumerate(zip(bases, minima, strict=True)):
-            base = float(lr) * self._base_scale
-            if base == 0:
-                groups.append((0.0, 0.0, 0.0, 0.0))
-                continue
-            lowest = max(min_lr, plain.min_lr_ratio * base)
-            highest = (
-                highest_lr(self.optimizer, base, plain.max_lr_ratio)
-                if maxima is None
-                else maxima[i]
-            )
-            check_bounds(i, base, lowest, highest)
-            groups.append((base, lowest / base, lowest, highest))
-        return groups
-
-
-def _base_of(group: dict[str, Any]) -> float:
-    return float(group.get("initial_lr", group["lr"]))
-
-
-def highest_lr(optimizer: Optimizer, base: float, ratio: float = MAX_LR_RATIO) -> float:
-    """Return how high to probe from ``base``: min(ratio * base, max(base, 1e-2)).
-
-    For SGD, whose learning rates know no such common bound, it is ratio * base. Above 1e-2
-    Adam's updates kill units within a few steps, before a harmed loss can say so.
-
-    Args:
-        optimizer: What is scheduled.
-        base: Base learning rate, > 0.
-        ratio: >= 1.
-
-    Example:
-        >>> import torch
-        >>> adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
-        >>> [highest_lr(adam, base) for base in (1e-5, 1e-3, 1e-1)]
-        [0.001, 0.01, 0.1]
-    """
-    if is_sgd(optimizer):
-        return ratio * base
-    return min(ratio * base, max(base, ADAM_MAX_LR))

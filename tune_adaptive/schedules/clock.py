@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 DEAD_BAND = 0.9
 NUM_TAU_WINDOWS = 3
@@ -158,12 +159,16 @@ class BudgetClock:
         self._last_tick = None
 
 
-def is_asynchronous(device: torch.device) -> bool:
-    """Whether the host runs ahead of ``device``; on the CPU and the meta device it does not."""
+def is_asynchronous(optimizer: Optimizer) -> bool:
+    """Whether the host runs ahead of a parameter's device; it does not on the CPU or meta."""
     accelerator = (
         torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     )
-    return accelerator is not None and accelerator.type == device.type
+    return accelerator is not None and any(
+        parameter.device.type == accelerator.type
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    )
 
 
 _STATE = (

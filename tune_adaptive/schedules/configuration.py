@@ -1,8 +1,8 @@
 """The configuration of AdaptiveLR: each argument checked, and plain Python."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tune_adaptive.schedules.checks import Checks
@@ -88,6 +88,29 @@ class AdaptiveConfiguration:
         plain["feedback_interval"] = checks.whole("feedback_interval", interval, 1)
         checks.done()
         return cls(**plain)
+
+
+def check_state(
+    state: Mapping[str, Any], version: int, configuration: AdaptiveConfiguration
+) -> None:
+    """Check that a state is of a version and of a configuration.
+
+    Raises:
+        ValueError: It is of another.
+    """
+    if state.get("version") != version:
+        raise ValueError(
+            f"state_dict has version {state.get('version')!r}; this AdaptiveLR reads {version}."
+        )
+    ratios = {"min_lr_ratio": 0.0, "max_lr_ratio": MAX_LR_RATIO}  # older states have none
+    theirs, ours = ratios | state["configuration"], asdict(configuration)
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"state_dict is of another configuration: {key} = {theirs.get(key)!r} there, "
+            f"{ours[key]!r} here (differing: {', '.join(differing)})."
+        )
 
 
 def check_bounds(group: int, base: float, min_lr: float, max_lr: float) -> None:

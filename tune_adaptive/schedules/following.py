@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+NUM_IGNORED_TO_WARN = 20
+"""Calls of ``step`` in a row without an optimizer step; GradScaler skips fewer at its start."""
+
 
 class OptimizerSteps:
     """Notices the steps of an optimizer by its hooks, without keeping schedule or weights alive.
@@ -79,6 +82,19 @@ def require_optimizer(optimizer: object) -> None:
     """Raise TypeError, as torch does, where ``optimizer`` is none."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+
+
+def warn_of_ignored(num_ignored: int, optimizer: Optimizer) -> None:
+    """Warn once where calls of ``step`` in a row saw no step of the optimizer."""
+    if num_ignored == NUM_IGNORED_TO_WARN:
+        warnings.warn(
+            f"AdaptiveLR ignored {NUM_IGNORED_TO_WARN} calls of step() in a row: it saw no "
+            f"step of its optimizer ({type(optimizer).__name__}) before them. With "
+            "accumulated gradients or skipped steps that is right; otherwise give it the "
+            "optimizer whose step() your loop calls.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def track_calls(optimizer: Optimizer) -> None:
