@@ -27,8 +27,11 @@ from tune_adaptive.schedules.accelerated import require_one_call_per_step
 from tune_adaptive.schedules.bounds import Group, base_of, bounds_of, levels_of
 from tune_adaptive.schedules.clock import BudgetClock, is_asynchronous
 from tune_adaptive.schedules.configuration import (
+    ARGUMENTS,
     MAX_HOLD,
     MAX_LR_RATIO,
+    REFERENCE_BATCH_SIZE,
+    STATE_VERSION,
     AdaptiveConfiguration,
     check_state,
 )
@@ -40,12 +43,7 @@ from tune_adaptive.schedules.following import (
 )
 from tune_adaptive.schedules.level import Level
 from tune_adaptive.schedules.listening import ListeningLR, like, rates_of, set_rate
-from tune_adaptive.schedules.shared_rates import SharedRates, last_of, remember
-
-STATE_VERSION = 2
-"""Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
-
-REFERENCE_BATCH_SIZE = 64
+from tune_adaptive.schedules.shared_rates import SharedRates, begin, remember
 
 
 class AdaptiveLR(ListeningLR):
@@ -53,8 +51,8 @@ class AdaptiveLR(ListeningLR):
 
     Step it once per optimizer step. Call :meth:`observe` with the step's loss before
     :meth:`step`; tensors are kept on their device and read once per feedback interval.
-    The learning rate is a pure function of the configuration and of what was observed.
-    The formula stands at the top of this module.
+    The learning rate is a pure function of the configuration and of what was observed, by the
+    formula at the top of this module.
 
     It follows torch's conventions, and three that torch leaves open. A call of :meth:`step`
     without an optimizer step before it (one that ``GradScaler`` skipped, or between
@@ -149,28 +147,8 @@ class AdaptiveLR(ListeningLR):
         last_epoch: int = -1,
     ) -> None:
         require_optimizer(optimizer)
-        plain = self._configuration = AdaptiveConfiguration.checked(
-            total_steps=total_steps,
-            complexity=complexity,
-            complexity_weight=complexity_weight,
-            resource_weight=resource_weight,
-            hold=hold,
-            power=power,
-            min_lr=min_lr,
-            max_lr=max_lr,
-            min_lr_ratio=min_lr_ratio,
-            max_lr_ratio=max_lr_ratio,
-            warmup_steps=warmup_steps,
-            feedback=feedback,
-            feedback_interval=feedback_interval,
-            feedback_factor=feedback_factor,
-            feedback_threshold=feedback_threshold,
-            feedback_z=feedback_z,
-            time_budget_s=time_budget_s,
-            batch_size=batch_size,
-            reference_batch_size=reference_batch_size,
-            timer=timer,
-        )
+        given = {name: value for name, value in locals().items() if name in ARGUMENTS}
+        plain = self._configuration = AdaptiveConfiguration.checked(**given, timer=timer)
         # There is no attribute ``total_steps``: by it Accelerate would end the schedule early,
         # for it compares it with the calls of ``step``, those between optimizer steps included.
         self.hold_fraction = min(MAX_HOLD, plain.hold + plain.complexity_weight * plain.complexity)
@@ -307,7 +285,7 @@ class AdaptiveLR(ListeningLR):
         Raises:
             ValueError: The state is of another version or another configuration.
         """
-        check_state(state_dict, STATE_VERSION, self._configuration)
+        check_state(state_dict, self._configuration)
         self.last_epoch = state_dict["last_epoch"]
         self._step_count = state_dict["_step_count"]
         self.base_lrs = list(state_dict["base_lrs"])
@@ -341,12 +319,7 @@ class AdaptiveLR(ListeningLR):
         self._groups = self._bounds_of(self.base_lrs)
         starts = self.last_epoch == 0 and epoch is None
         bases = [float(lr) for lr in self.base_lrs] if starts else None
-        innermost = around(self.optimizer)[-1]
-        before = last_of(innermost)
-        self._rates.start(
-            self.optimizer.param_groups, bases, None if before is self._rates else before
-        )
-        remember(innermost, self._rates)
+        begin(self._rates, around(self.optimizer)[-1], self.optimizer.param_groups, bases)
         self._last_lr = self._rates.write(self.optimizer.param_groups, self._own_lrs(self._groups))
 
     def _advance(self) -> None:

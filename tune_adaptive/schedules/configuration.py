@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tune_adaptive.schedules.checks import Checks
@@ -12,6 +12,11 @@ MAX_HOLD = 0.9
 MAX_LR_RATIO = 100.0
 
 Bound = float | list[float]
+
+REFERENCE_BATCH_SIZE = 64
+
+STATE_VERSION = 2
+"""Version of the dictionary that ``AdaptiveLR.state_dict`` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +95,19 @@ class AdaptiveConfiguration:
         return cls(**plain)
 
 
-def check_state(
-    state: Mapping[str, Any], version: int, configuration: AdaptiveConfiguration
-) -> None:
-    """Check that a state is of a version and of a configuration.
+ARGUMENTS = frozenset(field.name for field in fields(AdaptiveConfiguration))
+
+
+def check_state(state: Mapping[str, Any], configuration: AdaptiveConfiguration) -> None:
+    """Check that a state is of this version and of a configuration.
 
     Raises:
         ValueError: It is of another.
     """
-    if state.get("version") != version:
+    if state.get("version") != STATE_VERSION:
         raise ValueError(
-            f"state_dict has version {state.get('version')!r}; this AdaptiveLR reads {version}."
+            f"state_dict has version {state.get('version')!r}; this AdaptiveLR reads "
+            f"{STATE_VERSION}."
         )
     ratios = {"min_lr_ratio": 0.0, "max_lr_ratio": MAX_LR_RATIO}  # older states have none
     theirs, ours = ratios | state["configuration"], asdict(configuration)

@@ -165,6 +165,18 @@ class SharedRates:
 _LAST: WeakKeyDictionary[Optimizer, SharedRates] = WeakKeyDictionary()
 
 
+def begin(
+    rates: SharedRates,
+    optimizer: Optimizer,
+    groups: Sequence[dict[str, Any]],
+    bases: Sequence[float] | None,
+) -> None:
+    """Start ``rates`` on an optimizer's groups, after what its last schedule wrote."""
+    before = last_of(optimizer)
+    rates.start(groups, bases, None if before is rates else before)
+    remember(optimizer, rates)
+
+
 def last_of(optimizer: Optimizer) -> SharedRates | None:
     """Return what the last schedule of ``optimizer`` wrote, even where that schedule is gone."""
     return _LAST.get(optimizer)
