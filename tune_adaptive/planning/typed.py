@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tune_adaptive.errors import InputError
+from tune_adaptive.records.options import read_plain
 from tune_adaptive.records.runs import Slowdown
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.tasks import Task
@@ -135,9 +136,8 @@ def read_slowdown(value: Any, option: str) -> Slowdown:
         InputError: It is not of that form, the factor not above 1 and at most 1,000, or the share
             not below 100%.
     """
-    if not isinstance(value, str):
-        raise InputError(f"{option} {value!r}: must be a text")
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)x@(\d+(?:\.\d+)?)%", value, re.ASCII)
+    text = read_plain(value, str, option)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)x@(\d+(?:\.\d+)?)%", text, re.ASCII)
     if found is None or not 1 < float(found[1]) <= MAX_FACTOR or float(found[2]) >= 100:
         raise InputError(
             f"{option} {value!r}: must be like 2x@40%, the factor above 1 and at most "

@@ -245,7 +245,8 @@ def _allowed(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is Annotated:
-        return str(get_args(kind)[1].description)
+        told = [each.description for each in kind.__metadata__ if isinstance(each, Meta)]
+        return str(told[0]) if told else _allowed(get_args(kind)[0])
     if get_origin(kind) is tuple:
         return "a list"
     return WORDS.get(kind, "a table")

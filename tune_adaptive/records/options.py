@@ -186,7 +186,7 @@ def read_plain(value: Any, kind: type, flag: str) -> Any:
     if not is_whole:
         raise refused
     if kind is int and read.bit_length() > 63:
-        raise InputError(f"{flag} {value!r}: must be a number of at most 64 bits")
+        raise InputError(f"{flag}: must be a number of at most 64 bits")
     if is_text and not str(value):
         raise InputError(f"{flag} {str(value)!r}: is empty")
     return read
