@@ -70,6 +70,22 @@ def test_the_top_level_has_fewer_than_twenty_names() -> None:
     assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) < 20
 
 
+MAX_LINES, MAX_FUNCTION_LINES = 400, 80
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES
+    long = [
+        node.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert long == []
+
+
 CODE_IN_DATA = {
     *("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "jsonpickle", "shelve", "marshal"),
     *("joblib", "yaml", "ruamel"),

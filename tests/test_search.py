@@ -141,7 +141,7 @@ def test_how_many_trials_run_at_once(
     monkeypatch.setattr("tune_adaptive.signals.capacity.cpus_here", lambda: 2)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run_search("--plan", *options, *QUICK) == 0
-    assert f"{slots} trials at once" in capsys.readouterr().out
+    assert f"{slots} concurrent trials" in capsys.readouterr().out
 
 
 def test_a_schedule_that_always_diverges_ends_with_code_5(
@@ -176,7 +176,7 @@ def test_the_plan_is_shown_and_nothing_is_written(
     assert run_search("--plan", "--results-dir", str(tmp_path / "out"), *QUICK) == 0
     shown = capsys.readouterr().out
     assert "epochs in all" in shown
-    assert "trials at once on CPU" in shown
+    assert "concurrent trials on CPU" in shown
     assert list(tmp_path.iterdir()) == []
 
 

@@ -387,7 +387,7 @@ def test_a_run_that_goes_on_without_an_interruption(tmp_path: Path) -> None:
     maker.events.insert(3, ledger.RunResumed("search-adaptive-0000", 0, 0.0))
     analysis = maker.analysis()
     assert "The ledger is whole" in rules(analysis)
-    assert "goes on without an interruption" in failed(analysis)[0].finding
+    assert "continues without an interruption" in failed(analysis)[0].finding
 
 
 def test_a_lost_run_is_told(tmp_path: Path) -> None:

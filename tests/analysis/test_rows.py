@@ -101,7 +101,7 @@ OTHER = replace(MIDDLE, schedule="cosine")
         ),
         (last(ledger.TestOpened(FINAL, 9.0)), "rows follow the end of the experiment"),
         (twice(ledger.Closed), "rows follow the end of the experiment"),
-        (twice(ledger.RunEnded, FINAL), f"run {FINAL} goes on after its end"),
+        (twice(ledger.RunEnded, FINAL), f"run {FINAL} continues after its end"),
         (
             before(ledger.Selected, "", ledger.Selected(TASK, OTHER, 0.9, "x")),
             f"{TASK} cosine is selected and is no arm of the plan",

@@ -35,7 +35,7 @@ def test_three_nodes_train_24_quarters_at_once_and_lose_nothing_when_nodes_go(
         if number < NUM_REMOVED - 1:
             three_nodes.add_node(**NODE)
     told = ended_well(process)
-    assert "24 trials at once on 3 nodes of 6 CPUs and 6 GPUs" in " ".join(told.split())
+    assert "24 concurrent trials on 3 nodes of 6 CPUs and 6 GPUs" in " ".join(told.split())
     words = sorted(meeting.iterdir(), key=lambda word: word.stat().st_mtime_ns)[:24]
     nodes = [json.loads(word.read_text())["node"] for word in words]  # of those that met
     assert sorted(Counter(nodes).values()) == [8, 8, 8]

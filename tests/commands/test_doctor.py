@@ -31,7 +31,7 @@ def test_every_check_says_what_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
     for finding in findings:
         assert finding.found
         assert bool(finding.problem) == bool(finding.remedy), finding
-    assert [f for f in findings if f.found == "cannot be told"] == []
+    assert [f for f in findings if f.found == "unknown"] == []
 
 
 def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(doctor, "CHECKS", (broken,))
     assert doctor.examine() == [
-        Finding("broken", "cannot be told", "OSError('no such thing')", "report this")
+        Finding("broken", "unknown", "OSError('no such thing')", "report this")
     ]
 
 

@@ -66,7 +66,7 @@ def test_what_runs_and_what_failed_are_named(finished: Path, tmp_path: Path) -> 
     shown = Console(file=io.StringIO(), width=100)
     show(status(folder), shown, now=1e12)
     text = shown.file.getvalue()  # type: ignore[attr-defined]
-    assert f"at work: {second.run.id} epoch 0/" in text
+    assert f"running: {second.run.id} epoch 0/" in text
     assert f"failed: {first.run.id}: ValueError: ?[31mno" in text
 
 

@@ -271,7 +271,7 @@ LOCKS = (
         "--resume, no locks, held",
         "search --resume {finished}",
         2,
-        ".*is at work on it; if it has ended, remove .*lock.file",
+        ".*is running it; if it has ended, remove .*lock.file",
         given=lambda folder: _hold(folder / "finished"),
         patch=without_locks(errno.ENOLCK),
     ),

@@ -416,7 +416,7 @@ ORDER: dict[str, tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], s
     "a start is doubled": (doubled("run_started", FINAL), "is started twice"),
     "an epoch is gone": (dropped("epoch", FINAL), "epoch 2 where epoch 1 must be"),
     "an epoch is doubled": (doubled("epoch", FINAL), "epoch 1 where epoch 2 must be"),
-    "an end is doubled": (doubled("run_ended", FINAL), "goes on after its end"),
+    "an end is doubled": (doubled("run_ended", FINAL), "continues after its end"),
     "a test is opened before its epoch": (earlier("test_opened", FINAL), "no epoch of it opened"),
     "a test is opened twice": (doubled("test_opened", FINAL), "no epoch of it opened"),
     "a test is opened in the search": (

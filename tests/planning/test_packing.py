@@ -180,7 +180,7 @@ def test_the_share_is_what_was_measured_and_the_plan_shows_it(
     assert run_search("--num-gpus", "2", "--gpus-per-trial", "auto", *options, *QUICK) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert share in told
-    assert f"{slots} trials at once on logical GPUs" in told
+    assert f"{slots} concurrent trials on logical GPUs" in told
     assert "packing of fashion_mnist_mini/cnn: examples/s of all (trials on a GPU): 100 (1)" in told
     assert "a GPU may want another share" in told
 
@@ -214,15 +214,19 @@ def test_what_cannot_be_measured_is_refused(
     [
         (
             ["--gpus-per-trial", "fashion_mnist_mini/mlp=0.5", "--gpus-per-trial", "0.25"],
-            ["0.25 of a GPU a trial, 4 at once", "0.5 of a GPU a trial, 2 at once", "4 trials at"],
+            [
+                "0.25 of a GPU a trial, 4 concurrently",
+                "0.5 of a GPU a trial, 2 concurrently",
+                "4 concurrent trials",
+            ],
         ),
         (
             ["--gpus-per-trial", "fashion_mnist_mini/mlp=0.5", "--gpus-per-trial", "auto"],
-            ["packing of fashion_mnist_mini/cnn", "0.5 of a GPU a trial, 2 at once"],
+            ["packing of fashion_mnist_mini/cnn", "0.5 of a GPU a trial, 2 concurrently"],
         ),
         (
             ["--cpus-per-trial", "fashion_mnist_mini/mlp=2"],
-            ["1 CPU and 1 of a GPU a trial, 1 at once", "2 CPUs and 1 of a GPU a trial"],
+            ["1 CPU and 1 of a GPU a trial, 1 concurrently", "2 CPUs and 1 of a GPU a trial"],
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_plan_says_what_the_cluster_has(cluster: None) -> None:
     """One logical GPU and 2 CPUs, whatever this machine has."""
     planned = plan_on(ray.get_runtime_context().gcs_address)
     assert (planned.returncode, planned.stderr) == (0, "")
-    assert "1 trials at once on logical GPUs, trained on CPU" in planned.stdout
+    assert "1 concurrent trials on logical GPUs, trained on CPU" in planned.stdout
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *nodes: NodeCapacity) -> None:
         ([NodeCapacity(2, 0, 2**20)], [], 3, "the smallest object store of the cluster's"),
         ([NodeCapacity(2, 0, 2**30)], ["--gpus-per-trial", "1"], 3, "no node of the cluster has"),
         ([NodeCapacity(2, 1), NodeCapacity(8, 0)], ["--cpus-per-trial", "4"], 3, "beside a GPU"),
-        ([NodeCapacity(2, 1)], ["--num-gpus", "1"], 2, "a cluster says what it has"),
+        ([NodeCapacity(2, 1)], ["--num-gpus", "1"], 2, "a cluster reports its own"),
     ],
 )
 def test_what_the_nodes_cannot_do_is_told_beforehand(

@@ -223,7 +223,7 @@ def test_two_machines_train_one_search(
             told = ended_well(
                 search(tmp_path, f"{HEAD}:{PORT}", "--budget", "2", within=first.within)
             )
-    assert "2 trials at once on 2 nodes of 2 CPUs and 0 GPUs" in " ".join(told.split())
+    assert "2 concurrent trials on 2 nodes of 2 CPUs and 0 GPUs" in " ".join(told.split())
     assert {run.status for run in Analysis(tmp_path / "many").runs} <= {"completed", "stopped"}
     words = [json.loads(word.read_text()) for word in meeting.iterdir()]
     assert len({word["node"] for word in words}) == 2

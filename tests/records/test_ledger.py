@@ -148,7 +148,7 @@ def test_a_file_system_without_locks_is_met_by_a_file(
     for _ in range(2):  # it was let go of
         with (
             ledger.locked(folder),
-            pytest.raises(InputError, match=f"process {os.getpid()} on .* is at work on it"),
+            pytest.raises(InputError, match=f"process {os.getpid()} on .* is running it"),
             ledger.locked(folder),
         ):
             raise AssertionError("it was locked twice")

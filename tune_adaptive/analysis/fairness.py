@@ -67,7 +67,7 @@ def nuisance(history: History) -> Check:
             }
             usual = Counter(map(str, ranges.values())).most_common(1)
             found += [
-                f"{task.name}: {schedule} searches {name} elsewhere, as its space file says"
+                f"{task.name}: {schedule} searches {name} elsewhere, as in its space file"
                 for schedule, own in ranges.items()
                 if str(own) != usual[0][0]
             ]

@@ -101,9 +101,9 @@ class Rows:
             if self._stage != self._plan.stages[-1]:
                 self._damage.append(f"it ended without stage {self._plan.stages[-1]}")
         elif (run := self.runs.get(event.run_id)) is None:
-            self._damage.append(f"a row tells of run {event.run_id}, whose start is not there")
+            self._damage.append(f"a row of run {event.run_id}, whose start is not there")
         elif run.ended_at is not None:
-            self._damage.append(f"run {event.run_id} goes on after its end")
+            self._damage.append(f"run {event.run_id} continues after its end")
         else:
             self._read_of(run, event)
 
@@ -161,7 +161,7 @@ class Rows:
             self._opened_test.add(id_)
         elif isinstance(event, ledger.RunEnded):
             if not _may_end(run, event.status):
-                self._damage.append(f"run {id_} is told {event.status}; its epochs are not")
+                self._damage.append(f"run {id_} is recorded as {event.status}; its epochs are not")
             self.ended_in_order.append(id_)
             self.runs[id_] = replace(
                 run, ended_at=event.at, status=event.status, message=event.message
@@ -192,7 +192,7 @@ class Rows:
     def _resume(self, run: Run, event: ledger.RunResumed) -> None:
         id_ = run.spec.id
         if self._sessions[id_] == self._session:
-            self._damage.append(f"run {id_} goes on without an interruption")
+            self._damage.append(f"run {id_} continues without an interruption")
             return
         if event.num_epochs > len(run.epochs):
             self._damage.append(

@@ -137,7 +137,9 @@ def gpus() -> Iterator[Finding]:
         own = [bare(str(torch.cuda.get_device_properties(i).uuid)) for i in range(by_torch)]
         yield Finding(
             "MIG",
-            f"{len(split)} instances: they tell no utilisation" if set(split) & set(own) else "off",
+            f"{len(split)} instances: they report no utilisation"
+            if set(split) & set(own)
+            else "off",
         )
         pipes = mps_pipe_directory()
         yield Finding(
@@ -158,7 +160,7 @@ def driver() -> Iterator[Finding]:
     except Exception as error:
         yield Finding(
             "NVIDIA driver",
-            f"cannot be told: pynvml cannot be imported ({error!r})",
+            f"unknown: pynvml cannot be imported ({error!r})",
             "the use of GPUs is not measured",
             PYNVML_REMEDY,
             stops=False,
@@ -341,7 +343,7 @@ def examine(start_ray: bool = False) -> list[Finding]:
         try:
             findings += check()
         except Exception as error:
-            findings.append(Finding(check.__name__, "cannot be told", repr(error), "report this"))
+            findings.append(Finding(check.__name__, "unknown", repr(error), "report this"))
     return findings
 
 

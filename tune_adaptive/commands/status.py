@@ -147,7 +147,7 @@ def show(told: Status, console: Console, now: float) -> None:
     def say(line: str) -> None:
         console.print(printable(line), markup=False, highlight=False)
 
-    ago = "" if told.heard_at is None else f"; last heard of {duration(now - told.heard_at)} ago"
+    ago = "" if told.heard_at is None else f"; last event {duration(now - told.heard_at)} ago"
     say(f"{told.plan.name}: {told.state}{ago}")
     if told.tally.stage is None:
         return
@@ -156,7 +156,7 @@ def show(told: Status, console: Console, now: float) -> None:
     console.print(arms_table(told.tally, console.width))
     for work in told.at_work:
         epoch, reached = (0, "") if work.last is None else (work.last.epoch, _reached(work.last))
-        say(f"at work: {work.run.id} epoch {epoch}/{work.run.num_epochs}{reached}")
+        say(f"running: {work.run.id} epoch {epoch}/{work.run.num_epochs}{reached}")
     for failure in told.failures[-NUM_FAILURES_SHOWN:]:
         say(f"failed: {failure}")
 

@@ -271,7 +271,7 @@ def _check_storage_path(request: Request, capacity: Capacity) -> None:
     if len(capacity.nodes) > 1 and request.storage_path is None:
         raise InputError(
             f"--storage-path is needed: the cluster has {len(capacity.nodes)} nodes, and a run "
-            "that goes on on another node must find its checkpoint there. Give a folder that all "
+            "that continues on another node must find its checkpoint there. Give a folder that all "
             "nodes share (NFS, say) or a URL that fsspec opens, like s3://bucket/checkpoints"
         )
 

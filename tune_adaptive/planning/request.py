@@ -257,9 +257,9 @@ def _problems(request: Request) -> Iterator[str]:
     if request.address is not None:
         yield from address_problems(request.address)
         if request.num_gpus is not None:
-            yield "--num-gpus rehearses on this machine: a cluster says what it has"
+            yield "--num-gpus rehearses on this machine: a cluster reports its own"
         if request.gpus_per_trial.is_measured:
-            yield "--gpus-per-trial auto measures on this machine: with --address, say a share"
+            yield "--gpus-per-trial auto measures on this machine: with --address, give a share"
         if request.nice:
             yield NICE_ELSEWHERE
 

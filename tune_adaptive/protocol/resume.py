@@ -57,7 +57,7 @@ def reopened(
         if planned != absolute_storage(storage_path):
             raise InputError(
                 f"{folder}: its checkpoints are in {planned or 'its own folder'}; "
-                + (f"say --storage-path {planned}" if planned else "leave out --storage-path")
+                + (f"give --storage-path {planned}" if planned else "leave out --storage-path")
             )
         yield replace(experiment, nice=nice)
 
@@ -152,7 +152,7 @@ def _check_machine(plan: Plan, address: str | None) -> None:
             problems.append(f"no node of the cluster at {address} holds a trial of {task.name}")
         if address is None and task.slots > fits:
             problems.append(
-                f"it was planned on {task.slots} trials of {task.name} at once, here are {fits}"
+                f"it was planned on {task.slots} concurrent trials of {task.name}, here are {fits}"
             )
     for kind, planned, found in (
         ("CPUs", plan.num_cpus, here.cpus),

@@ -308,7 +308,7 @@ def _why_not(address: str, error: BaseException) -> str:
         causes.append(cause)
     told = " ".join(map(str, causes))
     if "Could not find any running Ray" in told:
-        return "no Ray runs on this machine; start one (ray start) or say HOST:PORT"
+        return "no Ray runs on this machine; start one (ray start) or give HOST:PORT"
     if "ersion mismatch" in told:
         return str(error)
     if "node info" in told:
@@ -355,7 +355,7 @@ def on_a_worker(
     except ray.exceptions.GetTimeoutError as error:
         raise EnvironmentFault(
             f"the cluster had no {cpus:g} CPUs and {gpus:g} GPUs free for {FREE_NODE_S:.0f} s; "
-            "is it at work for others?"
+            "is it busy with other jobs?"
         ) from error
     except ray.exceptions.RayError as error:
         raised = getattr(error, "cause", None)

@@ -89,7 +89,7 @@ class Worker(tune.Trainable):
         """Take the next run; the process stays."""
         self._run = RunSpec.from_dict(new_config["run"])
         self._epochs: Iterator[EpochResult] | None = None
-        self._recording = parse_signals(new_config["heard"], "the recording it hears")
+        self._recording = parse_signals(new_config["heard"], "the recording it replays")
         self._heard: list[Signal] = []
         return True
 

@@ -258,7 +258,7 @@ def locked(folder: Path) -> Iterator[None]:
         who = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
         remedy = f"; if it has ended, remove {folder / LOCK_FILE}"
         raise InputError(
-            f"{folder}: {who} is at work on it" + remedy * isinstance(lock, SoftFileLock)
+            f"{folder}: {who} is running it" + remedy * isinstance(lock, SoftFileLock)
         ) from error
     except OSError as error:
         lock.release()

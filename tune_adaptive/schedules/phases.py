@@ -56,7 +56,7 @@ class PhasedLR(CopyableLR):
         if t == 0:
             self._begin()
         elif epoch is not None:
-            raise ValueError(f"This schedule can be stepped and begun anew, not set to step {t}.")
+            raise ValueError(f"This schedule can be stepped and restarted, not set to step {t}.")
         elif t == self._starts[i]:
             self._phases[i]._update_lr(0)
         elif t <= self._end:

@@ -46,7 +46,7 @@ def read_signals(path: Path) -> list[Signal]:
             )
         num_steps += 1
     if not num_steps:
-        raise InputError(f"{path}: no recording of signals: it tells of no step")
+        raise InputError(f"{path}: no recording of signals: it has no step")
     return signals
 
 

@@ -119,7 +119,7 @@ class UsageMeter:
                 f"torch trains on GPU {self._uuid}; NVML sees "
                 f"{', '.join(sample.gpus) or 'none'} (CUDA_VISIBLE_DEVICES = "
                 f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}): its utilisation is "
-                "recorded as not measured. Training goes on.",
+                "recorded as not measured. Training continues.",
                 RuntimeWarning,
                 stacklevel=2,
             )

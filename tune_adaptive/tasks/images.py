@@ -58,7 +58,7 @@ def decode(
     except Exception as error:  # of a damaged file every decoder of PIL raises its own
         raise InputError(f"{where}: not an image that can be read: {error}") from error
     if is_turned:
-        converted = "turned as EXIF says" if converted is None else f"{converted}, turned"
+        converted = "turned by EXIF" if converted is None else f"{converted}, turned"
     return pixels, converted
 
 

@@ -93,8 +93,8 @@ class Monitor:
             for state in STATES:
                 told, num = "Runs of this stage by their state.", getattr(arm, state)
                 self._set("arm_runs", told, labels | {"state": state}, num)
-        self._set("slots_busy", "Runs at work.", own, len(self._places))
-        self._set("slots", "Runs that fit at once.", own, self._plan.slots)
+        self._set("slots_busy", "Runs that are running.", own, len(self._places))
+        self._set("slots", "Runs that fit concurrently.", own, self._plan.slots)
 
     def _set_own(self, run: RunSpec, name: str, told: str, value: float) -> None:
         labels = {

@@ -31,7 +31,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     if plan.num_nodes > 1:
         nodes = f"{plan.num_nodes} nodes of {plan.num_cpus} CPUs and {plan.num_gpus} GPUs: "
     console.print(
-        f"{plan.slots} trials at once on {nodes}{plan.device}, in the final stage "
+        f"{plan.slots} concurrent trials on {nodes}{plan.device}, in the final stage "
         f"{plan.final_slots}; "
         f"estimated {duration(plan.estimated_s())}, start-up included",
         highlight=False,
@@ -51,4 +51,4 @@ def share(task: TaskPlan) -> str:
     """Say what a trial of ``task`` gets."""
     cpus = f"{task.cpus_per_trial:g} CPU" + "s" * (task.cpus_per_trial > 1)
     gpus = f" and {task.gpus_per_trial:g} of a GPU" if task.gpus_per_trial else ""
-    return f"{cpus}{gpus} a trial, {task.slots} at once"
+    return f"{cpus}{gpus} a trial, {task.slots} concurrently"
