@@ -78,7 +78,8 @@ class Arm:
     ) -> None:
         if num_witnesses and budget < (1 + num_witnesses) * template.num_epochs:
             raise ValueError(
-                f"budget must pay for the defaults and {num_witnesses} random-search controls, got {budget}."
+                f"budget must pay for the defaults and {num_witnesses} random-search controls, "
+                f"got {budget}."
             )
         self.template = template
         self.space = space
