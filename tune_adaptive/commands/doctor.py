@@ -137,9 +137,7 @@ def gpus() -> Iterator[Finding]:
         own = [bare(str(torch.cuda.get_device_properties(i).uuid)) for i in range(by_torch)]
         yield Finding(
             "MIG",
-            f"{len(split)} instances: they report no utilisation"
-            if set(split) & set(own)
-            else "off",
+            f"{len(split)} instances, without utilisation" if set(split) & set(own) else "off",
         )
         pipes = mps_pipe_directory()
         yield Finding(
