@@ -364,7 +364,13 @@ MACHINES = (
     ),
     Row("a dependency without metadata", PLAN, 0, "plan of x", patch=_not_installed("ray")),
     *(
-        Row(f"a quota of {cpus} CPUs", PLAN, 0, f"{slots} (trials )?at once", patch=limited(cpus))
+        Row(
+            f"a quota of {cpus} CPUs",
+            PLAN,
+            0,
+            f"{slots} (concurrent trials|concurrently)",
+            patch=limited(cpus),
+        )
         for cpus, slots in ((2.0, 2), (3.7, 3), (0.25, 1))
     ),
     Row(

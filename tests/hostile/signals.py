@@ -29,7 +29,7 @@ AT_A_STAGE = {
 REPORTS = {
     "while the report is written again": (
         "report {finished}",
-        "tune_adaptive.report.write.write_report",
+        "tune_adaptive.commands.report.write_report",
     ),
     "while schedules are exported": (
         "export {finished}",

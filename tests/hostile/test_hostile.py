@@ -94,7 +94,6 @@ def parameter(row: Row) -> object:
     return pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else [])
 
 
-@pytest.mark.filterwarnings("ignore:.* found in sys.modules:RuntimeWarning")  # runpy, here
 @pytest.mark.parametrize("row", [parameter(row) for row in ROWS])
 def test_hostile(
     row: Row,

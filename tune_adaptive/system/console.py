@@ -48,7 +48,8 @@ def run_command(command: Callable[..., None]) -> None:
     asked: list[bool] = []  # while the arguments are read
     with on_interrupt(lambda: asked.append(True)):
         try:
-            app()
+            name = sys.argv[0]  # the modules run as commands give it a name of two words
+            app(prog_name=name if name.startswith("tune-adaptive ") else None)
         finally:
             ignore_at_exit()
 
