@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from tests.training.test_loop import TASK, linear, tiny_data
 from tune_adaptive.protocol.fixed_runs import FixedRuns
+from tune_adaptive.ray_backend import engine
 from tune_adaptive.ray_backend.engine import execute
 from tune_adaptive.records.plan import Plan, TaskPlan
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status
@@ -328,3 +330,34 @@ def test_a_stopped_run_stops_at_once_and_its_slot_goes_on() -> None:
     go(jobs)
     assert len(jobs.results["run-0"]) == 1
     assert set(jobs.last) == {"run-1", "run-2"}
+
+
+class Cache:
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, int]] = []
+
+    def increase_max(self, kept: object, by: int) -> None:
+        self.changes.append(("more", by))
+
+    def decrease_max(self, kept: object, by: int) -> None:
+        self.changes.append(("fewer", by))
+
+
+class Ended:
+    is_done = True
+
+    def heard(self, trial_id: str, result: dict[str, object]) -> str:
+        return "STOP"
+
+
+@pytest.mark.parametrize("cache", [None, object(), Cache()])
+def test_workers_are_kept_between_stages_where_tune_has_its_private_cache(cache: object) -> None:
+    controller = SimpleNamespace(**({} if cache is None else {"_actor_cache": cache}))
+    trial = SimpleNamespace(trial_id="a", placement_group_factory="resources")
+    decide = engine._Decide(Ended(), slots=2)  # type: ignore[arg-type]
+    decide.on_trial_add(controller, trial)
+    decide.on_trial_add(controller, trial)
+    assert decide.on_trial_result(controller, trial, {}) == "STOP"
+    assert decide.on_trial_result(controller, trial, {}) == "STOP"
+    if isinstance(cache, Cache):
+        assert cache.changes == [("more", 2), ("fewer", 2)]
