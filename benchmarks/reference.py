@@ -1,10 +1,12 @@
 """The reference experiments: what of them is kept, and the tables that are made of it.
 
     python benchmarks/reference.py publish results/mnist-cnn
+    python benchmarks/reference.py rewrite
     python benchmarks/reference.py tables
 
 The first keeps an ended experiment in ``results/reference/``, without weights and recordings. The
-second writes every ``<!-- table: NAME -->`` of ``docs/results.md`` and of
+second analyses every one that is kept anew, from its ledger, and writes its report again. The third
+writes every ``<!-- table: NAME -->`` of ``docs/results.md`` and of
 ``results/reference/README.md`` anew, and ``docs/images/answer.svg``, from what is kept
 (``reference_tables.py``, ``reference_figure.py``).
 """
@@ -20,6 +22,7 @@ import typer
 from reference_figure import draw
 from reference_tables import ASKED, TABLES, Experiment, read
 
+import tune_adaptive
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import STUDIED
 
@@ -54,6 +57,22 @@ def publish(folders: list[Path]) -> None:
                     )
             shutil.rmtree(KEPT / folder.name, ignore_errors=True)
             shutil.copytree(kept, KEPT / folder.name)
+
+
+@app.command()
+def rewrite() -> None:
+    """Analyse every experiment that is kept anew; write its report again."""
+    for kept in sorted(path.parent for path in KEPT.glob("*/plan.toml")):
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made) / kept.name
+            shutil.copytree(kept, folder)
+            packed = (folder / "ledger.jsonl.gz").read_bytes()
+            (folder / "ledger.jsonl").write_bytes(gzip.decompress(packed))
+            tune_adaptive.Experiment(folder).write()
+            for name in ("verdict.json", "report.html", "report.md"):
+                shutil.copy(folder / name, kept)
+            shutil.copytree(folder / "figures", kept / "figures", dirs_exist_ok=True)
+        print(kept)
 
 
 def check(analysis: Analysis) -> None:

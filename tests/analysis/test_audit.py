@@ -461,7 +461,7 @@ def test_a_witness_that_was_stopped(tmp_path: Path) -> None:
         else event
         for event in maker.events
     ]
-    assert "Each arm has its witnesses" in rules(maker.analysis())
+    assert "Each arm has its random-search controls" in rules(maker.analysis())
 
 
 def test_a_first_rung_that_ranks_otherwise_is_flagged(tmp_path: Path) -> None:
@@ -523,7 +523,7 @@ def test_final_runs_beside_each_other_void_the_times(tmp_path: Path) -> None:
         else event
         for event in maker.events
     ]
-    assert maker.analysis().timing_void == "2 at once on 1 devices"
+    assert maker.analysis().timing_void == "2 concurrent runs on 1 devices"
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

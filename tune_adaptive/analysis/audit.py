@@ -190,9 +190,11 @@ def _test_split(history: History) -> Check:
         if (times or run.spec.open_test) and run.spec.stage not in OPENS_TEST:
             found.append(f"{run.spec.id} opened it in the {run.spec.stage} stage")
         if times > 1 or told != opened[run.spec.id]:
-            found.append(f"{run.spec.id}: opened {opened[run.spec.id]} times, told {told} times")
+            found.append(
+                f"{run.spec.id}: opened {opened[run.spec.id]} times, reported {told} times"
+            )
         if run.spec.stage in OPENS_TEST and run.spec.role != "canary" and run.status == "completed":
-            found += [f"{run.spec.id} completed and did not tell"] * (not told)
+            found += [f"{run.spec.id} completed and did not report it"] * (not told)
     return make_check(
         "The test split is opened once by each run after the selection, by nothing else",
         found,
@@ -204,13 +206,13 @@ def _exclusive(history: History) -> Check:
     runs = [run for run in history.runs if run.spec.stage in OPENS_TEST]
     most = _most_at_once(runs)
     allowed = history.plan.final_slots
-    found = [f"{most} at once on {allowed} devices"] if most > allowed else []
+    found = [f"{most} concurrent runs on {allowed} devices"] if most > allowed else []
     strangers = [
         run.spec.id for run in runs if any((epoch.num_cotenants or 0) > 0 for epoch in run.epochs)
     ]
     if strangers:
         found.append(f"foreign processes on the GPU beside {len(strangers)} runs")
-    told = f"{most} at once on {allowed} {'device' if allowed == 1 else 'devices'}"
+    told = f"{most} concurrent on {allowed} {'device' if allowed == 1 else 'devices'}"
     counted = [epoch.num_cotenants for run in runs for epoch in run.epochs]
     used = [e.foreign_cpus for run in runs for e in run.epochs if e.foreign_cpus is not None]
     if used:

@@ -190,10 +190,15 @@ def witnesses(history: History) -> Check:
     for task, schedule in history.plan.arms:
         runs = history.of("search", task, schedule, "witness")
         if len(runs) != planned:
-            found.append(f"{task} {schedule}: {len(runs)} witnesses, {planned} planned")
+            found.append(
+                f"{task} {schedule}: {len(runs)} random-search controls, {planned} planned"
+            )
         found += [f"{run.spec.id} was stopped early" for run in runs if run.status == "stopped"]
     return make_check(
-        "Each arm has its witnesses, never stopped early", found, f"{planned} an arm", ok_if=planned
+        "Each arm has its random-search controls, never stopped early",
+        found,
+        f"{planned} an arm",
+        ok_if=planned,
     )
 
 

@@ -101,7 +101,9 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float]) -> RunsNeeded:
     values, num = curve.witnesses, len(curve.witnesses)
     told = f"{STUDIED} with its defaults reaches what {curve.schedule}"
     if not num or len(untuned) < 2:
-        why = "no witnesses" if not num else "its defaults were not run on enough seeds"
+        why = (
+            "no random-search controls" if not num else "its defaults were not run on enough seeds"
+        )
         sentence = f"{told} needs an unknown number of tuned runs to reach: {why}."
         return RunsNeeded(curve.schedule, None, None, None, num, sentence)
     goal = mean_interval(untuned, 1 - ALPHA / 2)
@@ -115,8 +117,8 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float]) -> RunsNeeded:
     sentence = (
         f"{told} needs {f'more than {num}' if runs is None else f'{runs:.1f}'} tuned runs to "
         f"reach, by random search and on average (at least 95%: {low:.1f} to "
-        f"{'any number' if high is None else f'{high:.1f}'}): {as_good} of its {num} witnesses "
-        f"were as good as {100 * goal.mean:.2f}%, the mean of {len(untuned)} seeds."
+        f"{'any number' if high is None else f'{high:.1f}'}): {as_good} of its {num} random-search "
+        f"controls were as good as {100 * goal.mean:.2f}%, the mean of {len(untuned)} seeds."
     )
     return RunsNeeded(curve.schedule, runs, low, high, num, sentence)
 

@@ -66,7 +66,7 @@ def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
                     draw_mean(axes, x, what, style, hollow, label)
                     label = None
             described.append(
-                f"{curve.schedule} untuned {_told(curve.untuned)}, tuned {_told(curve.tuned)} "
+                f"{curve.schedule} by default {_told(curve.untuned)}, tuned {_told(curve.tuned)} "
                 f"after {curve.tuned_epochs:g} epochs"
             )
         axes.set(xlabel="epochs spent, the search included", ylabel="validation accuracy [%]")
@@ -74,9 +74,9 @@ def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axes.xaxis.set_minor_formatter(lambda x, _: "")
         alt = (
-            "Validation accuracy against epochs spent. Lines: the best of the witnesses so far, "
-            "with their 10% to 90% band. Hollow points: the schedules' defaults, one run; solid "
-            f"points: tuned. {'; '.join(described)}."
+            "Validation accuracy against epochs spent. Lines: the best of the random-search "
+            "controls so far, with their 10% to 90% band. Hollow points: the schedules' defaults, "
+            f"one run; solid points: tuned. {'; '.join(described)}."
         )
         yield finished(
             canvas, [axes], task, "tuning-cost", "cost", "What tuning costs, and what it buys", alt
@@ -346,7 +346,7 @@ def _profile(analysis: Analysis) -> Iterator[Figure]:
         told = "; ".join(f"{each.schedule} {each.iqm.mean:.3f}" for each in analysis.across)
         alt = (
             "Performance profile: share of final runs over all tasks whose test error, divided "
-            f"by that of the task's baseline of record, is at most x. Interquartile means: {told}."
+            f"by that of the task's reference baseline, is at most x. Interquartile means: {told}."
         )
         yield finished(canvas, [axes], "", "profile", "across", "Performance profile", alt)
 
