@@ -1,5 +1,6 @@
 """The documents say what is so."""
 
+import ast
 import math
 import re
 import shlex
@@ -250,6 +251,32 @@ def prose(path: Path) -> str:
 def test_the_documents_use_the_fields_words(path: Path) -> None:
     pattern = rf"\b({'|'.join(OLD_WORDS)})\b"
     assert [each[0] for each in re.finditer(pattern, prose(path), flags=re.I)] == []
+
+
+MODULES = sorted((ROOT / "tune_adaptive").rglob("*.py"))
+
+
+def messages(path: Path) -> Iterator[str]:
+    """The texts of a module that a person may see: all but docstrings and single words."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in described and " " in node.value.strip():
+            yield node.value
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_help_and_messages_use_the_fields_words(path: Path) -> None:
+    pattern = rf"\b({'|'.join(OLD_WORDS)})\b"
+    assert [text for text in messages(path) if re.search(pattern, text, flags=re.I)] == []
+
+
+def test_the_reports_use_the_fields_words() -> None:
+    pattern = rf"\b({'|'.join(OLD_WORDS)})\b"
+    for path in (ROOT / "tune_adaptive" / "report" / "templates").iterdir():
+        texts = re.findall(r'"[^"]* [^"]*"', path.read_text(encoding="utf-8"))
+        assert [text for text in texts if re.search(pattern, text, flags=re.I)] == []
 
 
 def test_the_site_is_built_from_every_guide_and_asks_no_other_server(tmp_path: Path) -> None:

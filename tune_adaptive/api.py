@@ -70,7 +70,7 @@ def search(
         quiet: Show nothing.
         track: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``, one or several.
         dashboard: Start Ray's dashboard on loopback, and print its address.
-        verbose: Let Ray speak.
+        verbose: Show Ray's own logs.
         config: A run file; what is given beside it goes before it.
         **options: Any other option of ``python -m tune_adaptive.search``, by its name with
             underscores: ``epochs=6``, ``budget=8``, ``final_seeds=8``, ``name="first"``,
@@ -182,7 +182,7 @@ def carry_out(
         view: Hears every event.
         track: Trackers.
         show_dashboard: Is told where Ray's dashboard is; None starts none.
-        verbose: Let Ray speak.
+        verbose: Show Ray's own logs.
 
     Raises:
         Exception: What :func:`tune_adaptive.protocol.run.run` raises.

@@ -57,7 +57,7 @@ def main(
         bool, typer.Option("--json", help="Print verdict.json, or the plan.", rich_help_panel=HOW)
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Let Ray speak.", rich_help_panel=HOW)
+        bool, typer.Option("--verbose", help="Show Ray's own logs.", rich_help_panel=HOW)
     ] = False,
     **options: Any,
 ) -> None:
@@ -144,7 +144,7 @@ def _where_it_ended(context: typer.Context, folder: Path | None, console: Consol
         say("to export its schedules again", "tune_adaptive", "export", str(folder))
         return ["the search is finished; its report may be incomplete"]
     again = ["--resume", str(folder), *_options_again(context)]
-    say("to go on", "tune_adaptive.search", *again)
+    say("to resume", "tune_adaptive.search", *again)
     return []
 
 

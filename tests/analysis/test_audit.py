@@ -318,7 +318,7 @@ def test_what_a_checkpoint_kept_is_not_thrown_away(tmp_path: Path) -> None:
     assert (run.num_resumed, run.void_epochs) == (1, 1.0)
     [told] = [check for check in analysis.checks if check.rule == ACCOUNTED]
     assert told.ok
-    assert "1 went on after an interruption, 1 epochs thrown away" in told.finding
+    assert "1 resumed after an interruption, 1 epochs thrown away" in told.finding
 
 
 @pytest.mark.parametrize("how", ["withheld", "failed", "same seed"])

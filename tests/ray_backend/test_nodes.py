@@ -110,7 +110,7 @@ def test_a_search_on_a_cluster_is_interrupted_and_goes_on_there(
         first.send_signal(signal.SIGINT)
         told, error = first.communicate(timeout=TIMEOUT_S)
         assert (first.returncode, error) == (4, "interrupted\n")
-        again = shlex.split(told.rpartition("to go on: ")[2])
+        again = shlex.split(told.rpartition("to resume: ")[2])
         assert {"--resume", "--address", address, "--storage-path"} <= set(again)
         second = subprocess.Popen(
             [sys.executable, *again[1:]],

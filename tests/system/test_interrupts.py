@@ -164,7 +164,7 @@ def test_while_the_folder_is_made_it_is_made_whole_and_can_be_resumed(
     code, said, error = told(arguments, monkeypatch, capsys)
     assert (code, error) == (4, "interrupted\n")
     command = f"python -m tune_adaptive.search --resume {tmp_path / 'cut'} --nice 3 --quiet"
-    assert said == f"to go on: {command}\n"
+    assert said == f"to resume: {command}\n"
     assert Plan.read(tmp_path / "cut" / "plan.toml").name == "cut"
 
 

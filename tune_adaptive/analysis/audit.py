@@ -104,7 +104,7 @@ def _accounts(history: History) -> Check:
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     if resumed := [run for run in history.runs if run.num_resumed]:
         void = sum(run.void_epochs for run in resumed)
-        told += f"; {len(resumed)} went on after an interruption, {void:g} epochs thrown away"
+        told += f"; {len(resumed)} resumed after an interruption, {void:g} epochs thrown away"
     return make_check("Every launched run is accounted for", found, told)
 
 

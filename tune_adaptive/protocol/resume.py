@@ -39,7 +39,7 @@ def reopened(
         task: A person's own tasks, ``package.module:variable`` or as they are.
         data_dir: Where its data are now; None is where they were.
         model_path: Where ``bert``'s encoder is now; None is where it was.
-        address: Of the cluster to go on on; None is a Ray of its own.
+        address: Of the cluster to continue on; None is a Ray of its own.
         storage_path: Where its checkpoints are, if not in the folder: nothing is written
             elsewhere because a folder that somebody sent says so.
         nice: Added to the niceness of the workers of our own Ray, in [0, 19].
@@ -144,7 +144,7 @@ def _check_machine(plan: Plan, address: str | None) -> None:
     if len(here.nodes) > 1 and plan.storage_path is None:
         problems.append(
             f"it was planned without --storage-path, and the cluster at {address} has "
-            f"{len(here.nodes)} nodes; go on on one"
+            f"{len(here.nodes)} nodes; continue on one"
         )
     for task in plan.tasks:
         fits = here.fits(task.cpus_per_trial, task.gpus_per_trial)

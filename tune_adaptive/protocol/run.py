@@ -51,7 +51,7 @@ def run(
     Args:
         experiment: What ``planning.prepare`` returned or ``resuming.reopened`` gave.
         watch: Hears every new event after it is on disk.
-        verbose: Let Ray speak.
+        verbose: Show Ray's own logs.
         show_dashboard: Is told where Ray's dashboard is, once it is up; None starts none, and
             sets no metrics.
 

@@ -90,7 +90,7 @@ def cluster(
         num_cpus: What our own has.
         num_gpus: The same.
         data_bytes: What will be put in its object store.
-        verbose: Let Ray speak.
+        verbose: Show Ray's own logs.
         show_dashboard: Is told where the dashboard is, once it is up; None starts none. On a
             cluster that is joined it is its owner's, if there is one.
         nice: What our own adds to the niceness of this process for its workers, in [0, 19].
@@ -244,7 +244,7 @@ def joined(address: str, verbose: bool = False) -> Iterator[str]:
 
     Args:
         address: ``HOST:PORT``, or ``auto``: what ``RAY_ADDRESS`` says or runs on this machine.
-        verbose: Let Ray speak.
+        verbose: Show Ray's own logs.
 
     Raises:
         EnvironmentFault: It cannot be reached, is another version or asks for another token,
