@@ -21,10 +21,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import (  # type: ignore[attr-defined]  # its stub lacks them
-    AuthenticationTokenLoader,
-    Config,
-)
 from ray.job_config import JobConfig
 
 from tune_adaptive.errors import EnvironmentFault, InputError, last_line
@@ -32,6 +28,14 @@ from tune_adaptive.ray_backend.sessions import session_folder, store_folder
 from tune_adaptive.signals.capacity import Capacity, NodeCapacity
 from tune_adaptive.system.interrupts import deferred, on_interrupt, withheld_from_children
 from tune_adaptive.system.packages import is_installed
+
+try:
+    from ray._raylet import (  # type: ignore[attr-defined]  # its stub lacks them
+        AuthenticationTokenLoader,
+        Config,
+    )
+except ImportError:  # an older Ray, which asks for no token
+    AuthenticationTokenLoader = None
 
 DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
@@ -192,6 +196,8 @@ def _token() -> Iterator[Path]:
 
 
 def _read_authentication_again() -> None:
+    if AuthenticationTokenLoader is None:
+        return
     Config.initialize("")  # before the token is forgotten, or a late thread of Ray's aborts
     AuthenticationTokenLoader.instance().reset_cache()
 
