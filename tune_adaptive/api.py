@@ -32,7 +32,7 @@ from tune_adaptive.records.runs import file_name
 from tune_adaptive.report.best import BestSchedule, load_schedule
 from tune_adaptive.system.console import terminal
 from tune_adaptive.tasks import Task
-from tune_adaptive.watch.isolated import Guest
+from tune_adaptive.watch.isolated import Isolated
 from tune_adaptive.watch.notebook import NotebookProgress
 from tune_adaptive.watch.progress import Progress
 from tune_adaptive.watch.trackers import Tracking, check_trackers
@@ -189,7 +189,7 @@ def carry_out(
     """
     tracking = Tracking(track, prepared.plan, prepared.folder, prepared.past)
     with tracking, view as show:
-        seen = Guest("the view", show)
+        seen = Isolated("the view", show)
 
         def watch(event: Event) -> None:
             seen(event)

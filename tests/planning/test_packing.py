@@ -23,7 +23,7 @@ from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning import prepare as planning
 from tune_adaptive.records.packing import (
     HEAD_ROOM,
-    MAX_TOGETHER,
+    MAX_TRIALS_ON_A_GPU,
     TOLERANCE,
     Packed,
     choose,
@@ -36,7 +36,7 @@ from tune_adaptive.signals.capacity import Capacity, NodeCapacity
 from tune_adaptive.tasks import Task, make_task
 from tune_adaptive.tasks.data import Description, Examples, load_fashion_mnist_mini
 from tune_adaptive.tasks.feed import Split
-from tune_adaptive.training import concurrency as together
+from tune_adaptive.training import concurrency
 from tune_adaptive.training.calibration import Measured
 from tune_adaptive.training.concurrency import measure_packing
 from tune_adaptive.training.loop import Material
@@ -150,7 +150,7 @@ QUICK = ("--plan", "--train-size", "640", "--epochs", "1", "--budget", "1", "--f
 @pytest.mark.parametrize(
     ("options", "most", "share", "slots"),
     [
-        ([], MAX_TOGETHER, "0.25 of a GPU each trial, 4 on each", 8),
+        ([], MAX_TRIALS_ON_A_GPU, "0.25 of a GPU each trial, 4 on each", 8),
         (["--max-concurrent", "5"], 2, "0.5 of a GPU each trial, 2 on each", 4),
         (["--max-concurrent", "1"], 1, "1 of a GPU each trial, 1 on each", 1),
         (["--cpus-per-trial", "0.5"], 2, "0.5 of a GPU each trial, 2 on each", 4),
@@ -385,7 +385,7 @@ def test_on_a_gpu_a_trial_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPa
 class FakeGpu:
     """Processes that tell of a GPU of 1,000 MiB, 300 of them in use by others."""
 
-    def __init__(self, warm: list[together.Warm]) -> None:
+    def __init__(self, warm: list[concurrency.Warm]) -> None:
         self.waiting: list[object] = [*warm]
         self.exitcode = 0
 
@@ -395,7 +395,7 @@ class FakeGpu:
         return self.waiting.pop(0)
 
     def send(self, word: bool) -> None:
-        self.waiting.append(together.Rate(100.0))
+        self.waiting.append(concurrency.Rate(100.0))
 
     def close(self) -> None: ...
 
@@ -404,42 +404,47 @@ def test_peak_memory_has_the_context_and_the_data_of_other_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """200 MiB of tensors, a context of 150 MiB, and 40 MiB that will lie there besides."""
-    gpus = [FakeGpu([together.Warm(200 * MIB, 350 * MIB)]), FakeGpu([together.Warm(210 * MIB, 0)])]
+    gpus = [
+        FakeGpu([concurrency.Warm(200 * MIB, 350 * MIB)]),
+        FakeGpu([concurrency.Warm(210 * MIB, 0)]),
+    ]
 
-    class Begun(together._Together):
+    class Begun(concurrency._ConcurrentTrials):
         def _start(self) -> None:
             gpu = gpus[len(self._processes)]
             self._processes.append((gpu, gpu))  # type: ignore[arg-type]
 
-    trial = together._trial(TASK, tiny_data(), "fp32", torch.device("cpu"), 1)
+    trial = concurrency._trial(TASK, tiny_data(), "fp32", torch.device("cpu"), 1)
     with Begun(trial, free_bytes=700 * MIB) as begun:
-        measure = together._measure(begun, TASK.name, 1, others_bytes=40 * MIB)
+        measure = concurrency._measure(begun, TASK.name, 1, others_bytes=40 * MIB)
         assert measure(1) == Packed(TASK.name, 1, 100.0, (350 + 40) * MIB)
         assert measure(2) == Packed(TASK.name, 2, 200.0, (350 + 40) * MIB)
         assert pack(measure, 700 * MIB) == [Packed(TASK.name, 1, 100.0, 390 * MIB)]
 
 
 def test_gpus_that_are_only_declared_share_the_cpus_and_are_measured_at_once() -> None:
-    class Begun(together._Together):
+    class Begun(concurrency._ConcurrentTrials):
         def examples_per_s(self, num_processes: int) -> float:
             return 100.0 * num_processes
 
-    trial = together._trial(TASK, tiny_data(), "fp32", torch.device("cpu"), 1)
-    measure = together._measure(Begun(trial, None), TASK.name, 3, others_bytes=0)
+    trial = concurrency._trial(TASK, tiny_data(), "fp32", torch.device("cpu"), 1)
+    measure = concurrency._measure(Begun(trial, None), TASK.name, 3, others_bytes=0)
     assert measure(2) == Packed(TASK.name, 2, 600.0, None)
 
 
 def test_only_what_ended_in_the_window_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a process which goes on alone, while others have ended, does not look fast."""
     clock = iter([10.0, 11.0, 12.0, 12.9, 13.5])
-    monkeypatch.setattr(together.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(together, "train", lambda run, material: iter(range(10)))
+    monkeypatch.setattr(concurrency.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(concurrency, "train", lambda run, material: iter(range(10)))
     data = tiny_data()
-    sample = together.Trial(TASK, data.describe(), data.train, data.validation, "fp32", 2, 1, False)
+    sample = concurrency.Trial(
+        TASK, data.describe(), data.train, data.validation, "fp32", 2, 1, False
+    )
     material = Material(
         TASK, data.describe(), *(Split.of(part, torch.device("cpu")) for part in (data.train,) * 2)
     )
-    rate = together._train_for_a_window(sample, material)
+    rate = concurrency._train_for_a_window(sample, material)
     assert rate.examples_per_s == pytest.approx(3 * len(data.train) / 2.9)
 
 
@@ -448,8 +453,8 @@ def test_memory_is_measured_on_the_longest_texts() -> None:
     texts = Examples(np.zeros((6, 9), np.int32), np.array([0, 1] * 3), lengths)
     task = dataclasses.replace(TASK, batch_size=2)
     described = tiny_data().describe()
-    trial = together.Trial(task, described, texts, texts, "fp32", 2, 1, True)
-    found = together._longest(trial).lengths
+    trial = concurrency.Trial(task, described, texts, texts, "fp32", 2, 1, True)
+    found = concurrency._longest(trial).lengths
     assert found is not None
     assert sorted(found) == [3, 5, 7, 9]
 

@@ -9,9 +9,7 @@ import torch
 from tests.training.test_loop import TASK, tiny_data
 from tune_adaptive.commands import verify
 from tune_adaptive.records.runs import Configuration
-from tune_adaptive.training import calibration as pilots
-from tune_adaptive.training import concurrency as together
-from tune_adaptive.training import device
+from tune_adaptive.training import calibration, concurrency, device
 from tune_adaptive.training.device import (
     claim_device,
     claimed_device,
@@ -114,16 +112,16 @@ def test_calibration_claims_what_a_trial_does(
     claims: list[tuple[float, float]], on_gpu: bool
 ) -> None:
     data = tiny_data()
-    pilots.measure_task(
+    calibration.measure_task(
         *(TASK.without_data(), data.describe(), data.train, data.validation),
         **{"precision": "fp32", "by_clock": False, "num_threads": 3},
-        **{"on_gpu": on_gpu, "num_pilots": 1},
+        **{"on_gpu": on_gpu, "num_concurrent": 1},
     )
     assert claims == [(3, float(on_gpu))]
 
 
 def test_packing_claims_what_a_trial_does(claims: list[tuple[float, float]]) -> None:
-    together._trial(TASK, tiny_data(), "fp32", torch.device("cpu"), 3)
+    concurrency._trial(TASK, tiny_data(), "fp32", torch.device("cpu"), 3)
     assert claims == [(3, 0.0)]
 
 

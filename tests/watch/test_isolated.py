@@ -3,7 +3,7 @@
 import pytest
 
 from tune_adaptive.records.ledger import Closed, Event
-from tune_adaptive.watch.isolated import Guest
+from tune_adaptive.watch.isolated import Isolated
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), BrokenPipeError()])
@@ -17,7 +17,7 @@ def test_it_is_told_once_and_hears_no_more(
         if len(heard) == 2:
             raise error
 
-    guest = Guest("the view", view)
+    guest = Isolated("the view", view)
     for number in range(5):
         guest(Closed(number, 0.0))
     assert len(heard) == 2
@@ -29,4 +29,4 @@ def test_an_interruption_is_none_of_its_faults() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Guest("the view", view)(Closed(0, 0.0))
+        Isolated("the view", view)(Closed(0, 0.0))

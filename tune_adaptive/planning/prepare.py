@@ -44,7 +44,7 @@ NUM_SELECT_SEEDS = 2
 WITNESS_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
-MAX_PILOTS = 4
+MAX_CALIBRATED = 4
 MIN_HANG_S, HANG_EPOCHS = 600.0, 30
 MIN_FREE_BYTES = 256 * 2**20  # a ledger and the signals of a night are tens of MiB
 
@@ -322,7 +322,7 @@ def _measure(
         by_clock=request.signals == "live",
         num_threads=max(1, int(share.cpus)),
         on_gpu=share.gpus > 0,
-        num_pilots=min(share.slots, on_a_node, MAX_PILOTS),
+        num_concurrent=min(share.slots, on_a_node, MAX_CALIBRATED),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
 from tune_adaptive.planning.request import Request
-from tune_adaptive.records.packing import MAX_TOGETHER
+from tune_adaptive.records.packing import MAX_TRIALS_ON_A_GPU
 from tune_adaptive.signals.capacity import Capacity, gpus_here
 
 
@@ -94,4 +94,4 @@ def most_on_a_gpu(request: Request, task: str, capacity: Capacity) -> int:
     cpus = request.cpus_per_trial.of(task)
     if cpus is not None:
         slots = min(slots, capacity.cpus / cpus)
-    return max(1, math.floor(min(slots / capacity.gpus, MAX_TOGETHER)))
+    return max(1, math.floor(min(slots / capacity.gpus, MAX_TRIALS_ON_A_GPU)))

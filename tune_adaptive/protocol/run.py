@@ -34,7 +34,7 @@ from tune_adaptive.signals.recordings import Recordings
 from tune_adaptive.signals.replay import dump_signals
 from tune_adaptive.system.interrupts import deferred, interruptible
 from tune_adaptive.training.checkpoints import CheckpointStore
-from tune_adaptive.watch.isolated import Guest
+from tune_adaptive.watch.isolated import Isolated
 from tune_adaptive.watch.monitor import Monitor
 
 Watch = Callable[[record.Event], None]
@@ -132,7 +132,7 @@ def _run(
             monitor = None
             if show_dashboard is not None:
                 gauges = stack.enter_context(Gauges())
-                monitor = Guest("metrics", Monitor(plan, gauges, experiment.past or ()))
+                monitor = Isolated("metrics", Monitor(plan, gauges, experiment.past or ()))
             node.latest()  # this process is the node's sampler, as long as the experiment runs
             beside = neighbours()
             # On a cluster it would take our workers for others', and under a quota others' CPUs.

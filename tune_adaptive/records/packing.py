@@ -14,7 +14,7 @@ HEAD_ROOM = 0.2
 """Share of its peak that a trial gets on top of it, for batches longer than those measured."""
 TOLERANCE = 0.05
 """Throughputs nearer than this share are taken as equal."""
-MAX_TOGETHER = 8
+MAX_TRIALS_ON_A_GPU = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Packed:
 
 
 def pack(
-    measure: Callable[[int], Packed | None], free_bytes: int | None = None, most: int = MAX_TOGETHER
+    measure: Callable[[int], Packed | None],
+    free_bytes: int | None = None,
+    most: int = MAX_TRIALS_ON_A_GPU,
 ) -> list[Packed]:
     """Measure one trial, then twice as many while that fits and gains.
 

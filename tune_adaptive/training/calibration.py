@@ -44,7 +44,7 @@ def measure_task(
     by_clock: bool,
     num_threads: int,
     on_gpu: bool,
-    num_pilots: int,
+    num_concurrent: int,
 ) -> Measured:
     """Train a few steps as a trial would: on its device, alone and beside others.
 
@@ -57,7 +57,7 @@ def measure_task(
         by_clock: Whether timings may decide anything.
         num_threads: CPU threads of a trial.
         on_gpu: Whether trials get a share of a GPU.
-        num_pilots: Slots at work at once on a node, >= 1.
+        num_concurrent: Trials that run concurrently on a node, >= 1.
     """
     with claimed_device(num_threads, on_gpu) as device:
         train, held_out = Split.of(training, device), Split.of(validation, device)
@@ -65,10 +65,10 @@ def measure_task(
         with persons_code(f"{task.name}: in {precision} precision"):
             alone = calibrate(material, precision, by_clock=by_clock)
         loaded_epoch_s = alone.epoch_s
-        if by_clock and num_pilots > 1:
-            with ThreadPoolExecutor(num_pilots) as pilots:
-                all_of_them = [material] * num_pilots, [alone.precision] * num_pilots
-                others = pilots.map(calibrate, *all_of_them)
+        if by_clock and num_concurrent > 1:
+            with ThreadPoolExecutor(num_concurrent) as threads:
+                all_of_them = [material] * num_concurrent, [alone.precision] * num_concurrent
+                others = threads.map(calibrate, *all_of_them)
                 loaded_epoch_s = max(loaded_epoch_s, *(other.epoch_s for other in others))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return Measured(name, alone.precision, alone.epoch_s, loaded_epoch_s)

@@ -1,4 +1,4 @@
-"""Trials at once, each in a process of its own, for a few seconds: what they do together.
+"""Concurrent trials, each in a process of its own, for a few seconds: what they do together.
 
 Every process trains and validates as a trial does, on its own copy of the task. They warm up,
 begin at one word and train past the end of the window, so that all of it is shared.
@@ -114,8 +114,8 @@ def measure_packing(
     others = sum(each.nbytes for each in datasets.values()) if on_gpu else 0
     others -= data.train.nbytes + data.validation.nbytes if on_gpu else 0
     free_bytes = torch.cuda.mem_get_info(device)[0] if on_gpu else None
-    with _Together(trial, free_bytes) as together:
-        measure = _measure(together, task.name, 1 if on_gpu else num_gpus, others)
+    with _ConcurrentTrials(trial, free_bytes) as trials:
+        measure = _measure(trials, task.name, 1 if on_gpu else num_gpus, others)
         measured = pack(measure, free_bytes, most)
     if not measured:
         raise EnvironmentFault(
@@ -125,13 +125,13 @@ def measure_packing(
 
 
 def _measure(
-    together: "_Together", task: str, num_gpus: int, others_bytes: int
+    trials: "_ConcurrentTrials", task: str, num_gpus: int, others_bytes: int
 ) -> Callable[[int], Packed | None]:
     def measure(num_trials: int) -> Packed | None:
-        rate = together.examples_per_s(num_trials * num_gpus)
+        rate = trials.examples_per_s(num_trials * num_gpus)
         if rate is None:
             return None
-        peak = together.peak_bytes
+        peak = trials.peak_bytes
         return Packed(task, num_trials, rate, None if peak is None else peak + others_bytes)
 
     return measure
@@ -163,7 +163,7 @@ def _trial(
     )
 
 
-class _Together:
+class _ConcurrentTrials:
     """Processes that train the same side by side, started as more of them are asked for."""
 
     def __init__(self, trial: Trial, free_bytes: int | None) -> None:
@@ -228,7 +228,7 @@ class _Together:
             self.peak_bytes = max(reserved, self._free_bytes - warm[0].free_bytes)
         self.peak_bytes = max(self.peak_bytes, reserved)
 
-    def __enter__(self) -> "_Together":
+    def __enter__(self) -> "_ConcurrentTrials":
         return self
 
     def __exit__(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tune_adaptive.records.ledger import Event
 
 
-class Guest:
+class Isolated:
     """Passes events on until that fails; then it says so, once, and hears no more.
 
     Args:

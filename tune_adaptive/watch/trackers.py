@@ -1,7 +1,7 @@
 """What the ledger tells, told to trackers that people use already: TensorBoard, MLflow, W&B.
 
 A tracker hears every event after it is on disk, in a thread of its own: one that is slow holds
-nothing up. It is a guest: what it raises is told once, and the search goes on without it.
+nothing up. What it raises is reported once, and the search continues without it.
 """
 
 import errno
@@ -290,7 +290,7 @@ def check_trackers(asked: Sequence[str]) -> None:
             raise EnvironmentFault(f"--track {name}: needs a package: pip install {PACKAGES[name]}")
 
 
-class _Guest:
+class _Isolated:
     """A tracker in a thread of its own, as long as it does not fail."""
 
     def __init__(self, name: str, tracker: Tracker) -> None:
@@ -347,13 +347,15 @@ class Tracking:
         self._is_new = past is None
         self._runs = {e.run.id: e.run for e in past or () if isinstance(e, ledger.RunStarted)}
         self._begun: set[str] = set()
-        self._guests: list[_Guest] = []
+        self._trackers: list[_Isolated] = []
 
     def __enter__(self) -> "Tracking":
         for each in self._asked:
             name, _, where = each.partition(":")
             try:
-                self._guests.append(_Guest(name, TRACKERS[name](self._plan, self._folder, where)))
+                self._trackers.append(
+                    _Isolated(name, TRACKERS[name](self._plan, self._folder, where))
+                )
             except Exception as error:
                 if self._is_new:
                     self._close()
@@ -365,8 +367,8 @@ class Tracking:
         self._close()
 
     def _close(self) -> None:
-        for guest in self._guests:
-            guest.close()
+        for each in self._trackers:
+            each.close()
 
     def __call__(self, event: ledger.Event) -> None:
         """Pass an event on."""
@@ -387,11 +389,11 @@ class Tracking:
 
     def _start(self, run: RunSpec, num_epochs: int) -> None:
         self._begun.add(run.id)
-        for guest in self._guests:
-            guest.tell(lambda tracker: tracker.started(run, num_epochs))
+        for each in self._trackers:
+            each.tell(lambda tracker: tracker.started(run, num_epochs))
 
     def _tell(self, run: RunSpec, word: Callable[[Tracker], None]) -> None:
         if run.id not in self._begun:  # it was decided by what an earlier session wrote
             self._start(run, run.num_epochs)
-        for guest in self._guests:
-            guest.tell(word)
+        for each in self._trackers:
+            each.tell(word)
