@@ -136,7 +136,7 @@ def make_work(
         common_defaults={name: getattr(Recipe(), name) for name in RECIPE_NAMES},
         schedule_defaults=builder_defaults(SCHEDULE),
     )
-    # As tuning/arms.py draws an arm's witnesses.
+    # As protocol/arms.py draws an arm's witnesses.
     points = Halton(len(space.parameters), rng=np.random.default_rng(0)).random(num_trials - 1)
     return {
         "folder": str(folder),

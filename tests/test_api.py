@@ -159,6 +159,13 @@ def test_what_is_of_another_kind_is_refused(
             read_request(options)
 
 
+def test_what_the_plan_decided_is_refused_with_resume(finished: Path) -> None:
+    with pytest.raises(InputError, match="--epochs: decided by the plan"):
+        tune_adaptive.resume(finished, epochs=3)
+    with pytest.raises(InputError, match="unknown option 'epoch'"):
+        tune_adaptive.resume(finished, epoch=3)
+
+
 def test_an_option_that_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match="unknown option 'epoch'; did you mean 'epochs'"):
         tune_adaptive.search(epoch=3)

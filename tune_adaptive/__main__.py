@@ -29,8 +29,8 @@ def _command(name: str) -> Callable[..., None]:
 
 
 def _run(name: str) -> None:
-    sys.argv = [f"tune-adaptive {name}", *sys.argv[2:]]
-    run_command(_command(name))
+    sys.argv = [sys.argv[0], *sys.argv[2:]]
+    run_command(_command(name), f"tune-adaptive {name}")
 
 
 class _Commands(TyperGroup):

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.planning.prepare import Prepared, prepare
-from tune_adaptive.planning.request import is_given, read_options, read_request
+from tune_adaptive.planning.request import is_given, read_for_resume, read_request
 from tune_adaptive.planning.run_file import read_run_file
 from tune_adaptive.planning.typed import read_texts
 from tune_adaptive.protocol.resume import reopened
@@ -83,13 +83,13 @@ def search(
         KeyboardInterrupt: It was interrupted.
     """
     _check_switches(quiet=quiet, dashboard=dashboard, verbose=verbose)
-    check_watchers(track, dashboard and "address" not in options)
     typed = {"task": task, "schedule": schedule} | options
     given = {name: value for name, value in typed.items() if is_given(value)}
-    told = given | {"task": _named(task)}  # not the arrays of a task
+    told = given | {"task": _named(task), "config": config and str(config)}  # no arrays of a task
     command = ", ".join(f"{name}={value!r}" for name, value in told.items() if is_given(value))
-    from_file = {} if config is None else read_run_file(Path(config))
-    prepared = prepare(read_request(from_file | given, f"tune_adaptive.search({command})"))
+    asked = given if config is None else read_run_file(Path(config)) | given
+    check_watchers(track, dashboard and "address" not in asked)
+    prepared = prepare(read_request(asked, f"tune_adaptive.search({command})"))
     if not quiet:
         for planned in prepared.plan.tasks:
             for remark in planned.remarks:
@@ -125,7 +125,7 @@ def resume(
     """
     _check_switches(quiet=quiet, dashboard=dashboard)
     check_watchers(track, dashboard and "address" not in options)
-    with reopened(Path(folder), **read_options(options)) as prepared:
+    with reopened(Path(folder), **read_for_resume(options)) as prepared:
         view = shown(prepared, quiet)
         return carry_out(prepared, view, read_texts(track, "--track"), _say if dashboard else None)
 

@@ -19,8 +19,15 @@ from rich.console import Console
 from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.errors import InputError
 from tune_adaptive.planning.prepare import Prepared, absolute_storage, prepare
-from tune_adaptive.planning.request import OPTIONS, is_given, read_options, read_request
+from tune_adaptive.planning.request import (
+    OPTIONS,
+    check_request,
+    is_given,
+    read_for_resume,
+    read_request,
+)
 from tune_adaptive.planning.run_file import read_run_file, write_run_file
+from tune_adaptive.planning.typed import read_texts
 from tune_adaptive.protocol.resume import reopened
 from tune_adaptive.records.ledger import has_ended
 from tune_adaptive.records.options import HOW, HOW_MUCH, Declared
@@ -68,7 +75,7 @@ def main(
         if resume is not None:
             _check_alone(context, resume)
             check_watchers(track, dashboard and options["address"] is None)
-            with reopened(resume, **read_options(options)) as prepared:
+            with reopened(resume, **read_for_resume(options)) as prepared:
                 _carry_out(context, prepared, console)
             return
         if config is not None:
@@ -77,10 +84,12 @@ def main(
             context.params.update(options)  # as if they were typed
         check_watchers(track, dashboard and options.get("address") is None)
         command = shlex.join(["python", "-m", "tune_adaptive.search", *sys.argv[1:]])
-        prepared = prepare(read_request(options, command))
-        folder = prepared.folder
+        request = read_request(options, command)
         if save_config is not None:
+            check_request(request)
             write_run_file(save_config, options)
+        prepared = prepare(request)
+        folder = prepared.folder
         if plan and as_json:
             typer.echo(json.dumps(_without_infinity(asdict(prepared.plan)), allow_nan=False))
             return
@@ -151,7 +160,7 @@ def _where_it_ended(context: typer.Context, folder: Path | None, console: Consol
 def _options_again(context: typer.Context) -> list[str]:
     """Return the options that a resumed experiment needs once more."""
     given, again = context.params, list[str]()
-    for task in given["task"]:
+    for task in read_texts(given["task"], "--task"):
         again += ["--task", task] if ":" in task else []
     if given["address"] is not None:
         again += ["--address", given["address"]]

@@ -7,6 +7,7 @@ import pytest
 
 import tune_adaptive
 from tests.conftest import run_search
+from tune_adaptive import search
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning.request import read_request
 from tune_adaptive.planning.run_file import read_run_file, write_run_file
@@ -29,9 +30,41 @@ def test_what_is_written_asks_for_the_same(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("seed = 3")
-    with pytest.raises(EnvironmentFault, match=r"--save-config .*File exists"):
+    with pytest.raises(InputError, match=r"--save-config .*is there already"):
         write_run_file(tmp_path / "run.toml", GIVEN)
     assert (tmp_path / "run.toml").read_text() == "seed = 3"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="--save-config"):
+        write_run_file(tmp_path / "no" / "run.toml", GIVEN)
+
+
+def test_a_file_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.toml").write_text("seed = 3")
+    monkeypatch.setattr(search, "prepare", None)
+    assert run_search("--plan", "--save-config", str(tmp_path / "run.toml")) == 2
+    assert run_search("--plan", "--seed", "-1", "--save-config", str(tmp_path / "new.toml")) == 2
+    assert not (tmp_path / "new.toml").exists()
+
+
+def test_a_task_of_the_file_is_needed_again_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(request: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "prepare", interrupted)
+    monkeypatch.setattr(
+        search, "_where_it_ended", lambda context, *_: [*search._options_again(context)]
+    )
+    run = tmp_path / "run.toml"
+    run.write_text('task = "tests.training.test_loop:TASK"\naddress = "auto"\n')
+    assert run_search("--config", str(run)) == 4
+    told = capsys.readouterr().err
+    assert "--task: tests.training.test_loop:TASK: --address: auto" in told
 
 
 def test_what_is_typed_goes_before_the_file(

@@ -43,11 +43,11 @@ MIN_SHARE = 0.01
 MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 """Ten years: a clock's timers take no more than some hundred."""
 
-_S: dict[str, Any] = {"low": 0, "above": True, "high": MAX_DURATION_S, "unit": " s"}
+_SECONDS: dict[str, Any] = {"low": 0, "above": True, "high": MAX_DURATION_S, "unit": " s"}
 
 
 def _duration(group: str, help: str, name: str) -> Option:
-    return Option(group, help, name, read=read_duration, **_S)
+    return Option(group, help, name, read=read_duration, **_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Request:
     signals: Annotated[str, Option(HOW, "live, steady (no clock) or replay:FILE.")] = "live"
     run_time_budget_s: Annotated[
         float | None,
-        Option(HOW, "Seconds a run should take, for adaptive.", "run_time_budget", **_S),
+        Option(HOW, "Seconds a run should take, for adaptive.", "run_time_budget", **_SECONDS),
     ] = None
     max_retries: Annotated[
         int, Option(HOW, "Of a run whose worker died.", low=0, high=MAX_WHOLE)
@@ -196,15 +196,18 @@ def read_request(options: Mapping[str, Any], command: str = "") -> Request:
     return request
 
 
-def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the options that are given, by name.
+def read_for_resume(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the options that are given to a resumed experiment, by name.
 
     Raises:
-        InputError: Options that there are not, that cannot be read or that are out of range.
+        InputError: Options that there are not, that its plan has decided, that cannot be read or
+            that are out of range.
     """
     read, problems = _read(options)
     for name, value in read.items():
         problems += _of_value(OPTIONS[name], value)
+        if not OPTIONS[name].option.goes_with_resume:
+            problems.append(f"{OPTIONS[name].flag}: decided by the plan of the experiment")
     if problems:
         raise InputError("\n".join(problems))
     return read

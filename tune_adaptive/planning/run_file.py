@@ -39,7 +39,8 @@ def write_run_file(path: Path, options: Mapping[str, Any]) -> None:
         options: What :func:`~tune_adaptive.planning.request.read_request` could read.
 
     Raises:
-        EnvironmentFault: It is there already, or cannot be written.
+        InputError: It is there already.
+        EnvironmentFault: It cannot be written.
     """
     given = {
         name: str(value) if isinstance(value, Path) else value
@@ -49,5 +50,7 @@ def write_run_file(path: Path, options: Mapping[str, Any]) -> None:
     try:
         with path.open("xb") as file:
             tomli_w.dump(given, file)
+    except FileExistsError as error:
+        raise InputError(f"--save-config {path}: is there already") from error
     except OSError as error:
         raise EnvironmentFault(f"--save-config {path}: {error.strerror}") from error

@@ -18,8 +18,8 @@ MIN_WIDTH, USUAL_WIDTH = 20, 80
 """Columns of a terminal: fewer hold no line, as the 0 of one whose size is unknown."""
 
 
-def run_command(command: Callable[..., None]) -> None:
-    """Run ``command`` on the command line's arguments.
+def run_command(command: Callable[..., None], name: str | None = None) -> None:
+    """Run ``command`` on the command line's arguments; ``name`` is what its help calls it.
 
     Every signal that asks a process to end interrupts as Ctrl-C does, until the process ends:
     SIGTERM, by which Slurm and Kubernetes end a job, SIGHUP, SIGUSR1 and their like. What a
@@ -48,8 +48,7 @@ def run_command(command: Callable[..., None]) -> None:
     asked: list[bool] = []  # while the arguments are read
     with on_interrupt(lambda: asked.append(True)):
         try:
-            name = sys.argv[0]  # the modules run as commands give it a name of two words
-            app(prog_name=name if name.startswith("tune-adaptive ") else None)
+            app(prog_name=name)
         finally:
             ignore_at_exit()
 
