@@ -42,8 +42,8 @@ def test_a_loss_that_is_no_number_comes_back_as_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "tells of no step"),
-        ('{"step":0,"val_loss":1.0}\n', "tells of no step"),
+        ("", "it has no step"),
+        ('{"step":0,"val_loss":1.0}\n', "it has no step"),
         ('{"step":0,"lr":0.1}\n{"step":1,"lr"', "line 2: not JSON"),
         ('{"step":0,"lr":0.1,"speed":3}\n', "line 1: speed: unknown key"),
         ('{"lr":0.1}\n', "line 1: step: is missing"),
