@@ -38,7 +38,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TaskOptions:
             publish(folder, name)
     encoder = save_encoder(folder / "encoder")
     return TaskOptions(
-        data_dir=folder, model_path=str(encoder), train_size=40, max_length=16, batch_size=8
+        data_dir=folder, model_path=str(encoder), train_size=24, max_length=16, batch_size=8
     )
 
 
@@ -61,7 +61,7 @@ def test_a_task_trains_and_repeats_itself(name: str, options: TaskOptions) -> No
     configuration = Configuration("adaptive", Recipe())
     run = RunSpec("r", "final", name, configuration, 3, num_epochs=1, signals="steady")
     [first], [again] = (list(train(run, material, lambda: material.validation)) for _ in range(2))
-    assert first.num_steps == 5
+    assert first.num_steps == 3
     assert first.epoch_equivalents == 1.0
     assert not first.diverged
     for metric in ("train_loss", "val_loss", "val_accuracy", "test_accuracy", "lrs"):
@@ -72,7 +72,7 @@ def test_a_task_trains_and_repeats_itself(name: str, options: TaskOptions) -> No
 def test_a_task_can_be_tried_out(name: str, options: TaskOptions) -> None:
     task, material = prepared(name, options)
     first = sample(task.load(), task.batch_size)
-    for num_train in (40, 41):  # the second with a last batch of one
+    for num_train in (24, 25):  # the second with a last batch of one
         tried = try_out(
             *(task, material.description, *first),
             num_train=num_train,

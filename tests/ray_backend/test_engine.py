@@ -223,15 +223,16 @@ def test_a_run_that_raises_is_told_and_its_worker_lives_on(tmp_path: Path) -> No
             file.write(f"{os.getpid()}\n")
         if torch.initial_seed() == 1:
             raise ValueError("no such layer")
+        if torch.initial_seed() == 2:
+            raise ConnectionError("the network is gone")
         return linear(data)
 
     jobs = Recorder(runs(4))
     go(jobs, build, slots=1)
-    assert list(jobs.failures) == ["run-1"]
     last = jobs.failures["run-1"].splitlines()[-1]
     assert re.fullmatch(r".*test_engine\.py:\d+: in \w+: ValueError: no such layer", last)
-    assert jobs.transient == {"run-1": False}
-    assert set(jobs.last) == {"run-0", "run-2", "run-3"}
+    assert jobs.transient == {"run-1": False, "run-2": True}, "a fault of the network may pass"
+    assert set(jobs.last) == {"run-0", "run-3"}
     assert len(set((tmp_path / "pids").read_text().split())) == 1
 
 
@@ -247,17 +248,6 @@ def test_a_worker_that_dies_loses_its_run_only() -> None:
     assert jobs.failures["run-1"].splitlines()[-1] == "WorkerDied: its process ended"
     assert jobs.transient == {"run-1": True}
     assert set(jobs.last) == {"run-0", "run-2", "run-3"}
-
-
-def test_a_fault_of_the_surroundings_may_pass() -> None:
-    def build(data: Description) -> nn.Module:
-        if torch.initial_seed() == 1:
-            raise ConnectionError("the network is gone")
-        return linear(data)
-
-    jobs = Recorder(runs(2))
-    go(jobs, build)
-    assert jobs.transient == {"run-1": True}
 
 
 def test_asked_to_stop_it_keeps_the_state_of_every_run_at_work(tmp_path: Path) -> None:
@@ -289,7 +279,7 @@ def test_asked_to_stop_by_the_last_result_it_says_that_it_was() -> None:
 
     jobs = Asking(runs(1))
     with pytest.raises(KeyboardInterrupt):
-        go(jobs)
+        go(jobs, slots=1)
     assert jobs.exhausted
 
 
@@ -297,12 +287,12 @@ def test_what_the_jobs_raise_ends_the_search() -> None:
     class Broken(Recorder):
         def heard(self, run: RunSpec, result: EpochResult) -> Status | None:
             self.results.setdefault(run.id, []).append(result)
-            if len(self.results) == 2:
+            if result.epoch == 2:
                 raise RuntimeError("the ledger is full")
             return None
 
     with pytest.raises(RuntimeError, match="the ledger is full"):
-        go(Broken(runs(50, num_epochs=100_000)))
+        go(Broken(runs(50, num_epochs=100_000)), slots=1)
 
 
 def test_a_run_that_a_stranger_interrupted_is_told_as_one_that_may_pass(tmp_path: Path) -> None:
@@ -327,7 +317,7 @@ def test_a_stopped_run_stops_at_once_and_its_slot_goes_on() -> None:
             return super().heard(run, result)
 
     jobs = Impatient(runs(3))
-    go(jobs)
+    go(jobs, slots=1)
     assert len(jobs.results["run-0"]) == 1
     assert set(jobs.last) == {"run-1", "run-2"}
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.maker import honest
+from tune_adaptive.__main__ import main
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.records import ledger
@@ -186,15 +188,29 @@ def renamed(finished: Path, folder: Path, edit: tuple[str, str]) -> Path:
     return folder
 
 
-def compared(*folders: Path, out: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "tune_adaptive", "report", *map(str, folders)]
-    return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
+Compare = Callable[..., tuple[int, str]]
 
 
-def test_several_experiments_are_compared_on_one_page(finished: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Compare:
+    """Compare experiments by the command line; the exit code, and what it told."""
+
+    def compare(*folders: Path, out: Path) -> tuple[int, str]:
+        command = ["tune-adaptive", "report", *map(str, folders), "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return compare
+
+
+def test_several_experiments_are_compared_on_one_page(
+    finished: Path, tmp_path: Path, compared: Compare
+) -> None:
     other = renamed(finished, tmp_path / "other", ('name = "small"', 'name = "other"'))
-    done = compared(finished, other, out=tmp_path / "page")
-    assert done.returncode == 0, done.stderr
+    code, told = compared(finished, other, out=tmp_path / "page")
+    assert code == 0, told
     text = (tmp_path / "page" / "comparison.md").read_text(encoding="utf-8")
     assert "small: inconclusive" in text
     assert "over the experiments" in text
@@ -217,17 +233,21 @@ def test_several_experiments_are_compared_on_one_page(finished: Path, tmp_path: 
     ],
 )
 def test_what_cannot_be_compared_is_refused(
-    finished: Path, tmp_path: Path, edit: tuple[str, str], message: str | None
+    finished: Path,
+    tmp_path: Path,
+    compared: Compare,
+    edit: tuple[str, str],
+    message: str | None,
 ) -> None:
     other = renamed(finished, tmp_path / "other", edit)
     if message != "given twice":
         other = renamed(other, tmp_path / "named", ('name = "small"', 'name = "other"'))
-    done = compared(finished, other, out=tmp_path / "page")
+    code, told = compared(finished, other, out=tmp_path / "page")
     if message is None:  # what all have is compared
         assert "| step |" not in (tmp_path / "page" / "comparison.md").read_text(encoding="utf-8")
         return
-    assert done.returncode == 2
-    assert message in done.stderr
+    assert code == 2
+    assert message in told
     assert not (tmp_path / "page").exists()
 
 

@@ -220,7 +220,7 @@ def test_a_cache_without_locks_or_room_is_done_without(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", refuse)  # the disk is full
         assert load("mnist/mlp", tmp_path).sha256() == first.sha256()
-        assert [path.suffix for path in cache.iterdir()] == [".lock"]
+        assert {path.suffix for path in cache.iterdir()} <= {".lock"}
     assert load("mnist/mlp", tmp_path).sha256() == first.sha256()
     assert len(list(cache.glob("*.npz"))) == 1
 

@@ -29,7 +29,7 @@ from tune_adaptive.records.options import (
 from tune_adaptive.records.plan import MAX_BUDGET, SEEDS_PER_STAGE
 from tune_adaptive.records.runs import Slowdown
 from tune_adaptive.records.space_files import default_space_dir
-from tune_adaptive.schedules import SCHEDULES, build_optimizer, is_installed
+from tune_adaptive.schedules import SCHEDULES, require_installed
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.task import MAX_EPOCHS
 
@@ -246,8 +246,7 @@ def check_request(request: Request) -> None:
     if problems := [*_problems(request)]:
         raise InputError("\n".join(problems))
     for schedule in request.schedules:
-        if not is_installed(schedule):
-            build_optimizer(schedule, [], lr=1.0, weight_decay=0.0)  # says what to install
+        require_installed(schedule)
 
 
 def _problems(request: Request) -> Iterator[str]:

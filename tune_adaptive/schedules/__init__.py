@@ -21,9 +21,9 @@ from tune_adaptive.schedules.open_loop import open_loop
 from tune_adaptive.schedules.optimizers import (
     OPTIMIZERS,
     build_optimizer,
-    is_installed,
     set_mode,
 )
+from tune_adaptive.schedules.requirements import is_installed, require_installed
 
 __all__ = [
     "OPTIMIZERS",
@@ -36,6 +36,7 @@ __all__ = [
     "build_optimizer",
     "is_installed",
     "open_loop",
+    "require_installed",
     "set_mode",
 ]
 

@@ -241,7 +241,7 @@ class AdaptiveLR(ListeningLR):
         if self._step_count < 3 or epoch is not None:
             if self._steps.stepped and not self._steps.always:
                 self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or one within
-            super().step(epoch)  # torch's checks of the order of calls
+            super().step(epoch)  # checks the order of calls
         else:
             self._step_count += 1
             self._advance()

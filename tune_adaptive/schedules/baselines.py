@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import (
 from tune_adaptive.schedules.horizon import Horizon
 from tune_adaptive.schedules.metric import MetricLR
 from tune_adaptive.schedules.phases import Build, PhasedLR, after_warmup
+from tune_adaptive.schedules.requirements import require_installed
 
 
 def constant(optimizer: Optimizer, horizon: Horizon) -> LRScheduler:
@@ -288,6 +289,7 @@ def greedy(
         min_lr_ratio: Lowest lr / base, in (0, 1].
         max_lr_ratio: Highest lr / base, >= 1.
     """
+    require_installed("greedy")
     from transformers.optimization import GreedyLR
 
     bases = [float(group["lr"]) for group in optimizer.param_groups]

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 NUM_IGNORED_TO_WARN = 20
 """Calls of ``step`` in a row without an optimizer step; GradScaler skips fewer at its start."""
+ADVICE = "See https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate"
 
 
 class OptimizerSteps:
@@ -94,6 +95,24 @@ def warn_of_ignored(num_ignored: int, optimizer: Optimizer) -> None:
             "optimizer whose step() your loop calls.",
             UserWarning,
             stacklevel=5,
+        )
+
+
+def warn_of_order(optimizer: Optimizer) -> None:
+    """Warn, as torch does, where a schedule is stepped before its optimizer was."""
+    if not hasattr(optimizer.step, "_wrapped_by_lr_sched"):
+        warnings.warn(
+            "`optimizer.step()` has been overridden after the schedule was created, so it cannot "
+            "be seen whether it is called before `lr_scheduler.step()`, as it must be. " + ADVICE,
+            UserWarning,
+            stacklevel=3,
+        )
+    elif not getattr(optimizer, "_opt_called", False):
+        warnings.warn(
+            "Detected call of `lr_scheduler.step()` before `optimizer.step()`: call them in the "
+            "opposite order, or the schedule's first value is skipped. " + ADVICE,
+            UserWarning,
+            stacklevel=3,
         )
 
 

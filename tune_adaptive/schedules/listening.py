@@ -1,5 +1,6 @@
 """Schedulers that are told how training goes, and so may change their mind."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -7,16 +8,44 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
-from tune_adaptive.schedules.following import track_calls
+from tune_adaptive.schedules.following import track_calls, warn_of_order
 
 Signal = Literal["val_loss", "loss", "grad_norm"]
 SIGNALS: tuple[Signal, ...] = ("val_loss", "loss", "grad_norm")
 
 
 class CopyableLR(LRScheduler):
-    """A scheduler that can be pickled and copied at any step."""
+    """A scheduler that can be pickled and copied at any step, and is the same under every torch.
+
+    What a step does is stated here, for versions of torch differ in the hooks that they offer;
+    a subclass has ``get_lr``, or replaces ``_update_lr``.
+    """
+
+    _is_initial = False
+
+    def _initial_step(self) -> None:
+        self._step_count = 0
+        self._is_initial = True
+        try:
+            self.step()
+        finally:
+            self._is_initial = False
+
+    def step(self, epoch: int | None = None) -> None:
+        """Advance by one optimizer step; ``epoch`` jumps, as torch's own schedulers allow."""
+        if self._step_count == 1:
+            warn_of_order(self.optimizer)
+        self._step_count += 1
+        if epoch is not None:
+            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        set_rates(self.optimizer, self.get_lr())
+        self._last_lr = rates_of(self.optimizer)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -150,6 +179,20 @@ def set_rate(group: dict[str, Any], lr: float | Tensor) -> None:
         group["lr"].fill_(lr.squeeze() if isinstance(lr, Tensor) else lr)
     else:
         group["lr"] = float(lr)
+
+
+@contextmanager
+def keeps_tensors(optimizer: Optimizer) -> Iterator[None]:
+    """Fill rates that are tensors in place where another's schedule puts new ones there.
+
+    transformers' ``GreedyLR`` does, and torch's ``CosineAnnealingWarmRestarts`` before 2.9.
+    """
+    before = [group["lr"] for group in optimizer.param_groups]
+    yield
+    for group, lr in zip(optimizer.param_groups, before, strict=True):
+        if isinstance(lr, Tensor) and group["lr"] is not lr:
+            lr.fill_(group["lr"])
+            group["lr"] = lr
 
 
 @contextmanager

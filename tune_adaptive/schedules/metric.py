@@ -12,6 +12,7 @@ from tune_adaptive.schedules.listening import (
     Signal,
     Window,
     floats,
+    keeps_tensors,
     rates_of,
 )
 
@@ -92,12 +93,8 @@ class MetricLR(ListeningLR):
 
     def _hear(self, metric: float) -> None:
         self._take_in_new_groups()
-        before = [group["lr"] for group in self.optimizer.param_groups]
-        self._inner.step(metric if math.isfinite(metric) else math.inf)
-        for group, lr in zip(self.optimizer.param_groups, before, strict=True):
-            if isinstance(lr, Tensor) and group["lr"] is not lr:  # GreedyLR puts a float there
-                lr.fill_(group["lr"])
-                group["lr"] = lr
+        with keeps_tensors(self.optimizer):
+            self._inner.step(metric if math.isfinite(metric) else math.inf)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the warm-up's learning rates, or what the inner scheduler made of them."""

@@ -7,18 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch.optim import Optimizer
 
-from tune_adaptive.errors import EnvironmentFault
-from tune_adaptive.system import packages
+from tune_adaptive.schedules.requirements import require_installed
 
 Parameters = Iterable[torch.nn.Parameter]
-
-PACKAGES = {"schedule_free": "schedulefree", "prodigy": "prodigyopt"}
-"""The package that a schedule's optimizer comes from, where torch does not have it."""
-
-
-def is_installed(schedule: str) -> bool:
-    """Whether the schedule's optimizer can be imported."""
-    return schedule not in PACKAGES or packages.is_installed(PACKAGES[schedule])
 
 
 def build_optimizer(
@@ -42,11 +33,7 @@ def build_optimizer(
     Raises:
         EnvironmentFault: A rival's package is not installed.
     """
-    if not is_installed(schedule):
-        raise EnvironmentFault(
-            f"schedule {schedule!r} needs the package {PACKAGES[schedule]}: "
-            "pip install 'tune-adaptive[rivals]'"
-        )
+    require_installed(schedule)
     return RIVALS.get(schedule, OPTIMIZERS[optimizer])(parameters, lr, weight_decay)
 
 

@@ -5,6 +5,8 @@ Each is built for its own number of steps and begins where the one before ends, 
 pickled, copied and stepped beyond its end.
 """
 
+import re
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +15,16 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LambdaLR, LRScheduler
 
 from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import CopyableLR, explains_new_groups, rates_of, set_rates
+from tune_adaptive.schedules.listening import (
+    CopyableLR,
+    explains_new_groups,
+    keeps_tensors,
+    rates_of,
+    set_rates,
+)
 
 Build = Callable[[int], LRScheduler]
 """Makes a scheduler for the number of steps that it is given."""
@@ -36,7 +44,8 @@ class PhasedLR(CopyableLR):
 
     def __init__(self, optimizer: Optimizer, phases: Sequence[tuple[Build, int]]) -> None:
         phases = [phase for phase in phases if phase[1] > 0]
-        self._phases = [build(num_steps) for build, num_steps in phases]
+        with keeps_tensors(optimizer):
+            self._phases = [build(num_steps) for build, num_steps in phases]
         self._starts = list(accumulate((num_steps for _, num_steps in phases), initial=0))
         self._end = self._starts.pop()
         super().__init__(optimizer)
@@ -46,7 +55,7 @@ class PhasedLR(CopyableLR):
         return rates_of(self.optimizer)
 
     def _update_lr(self, epoch: int | None = None) -> None:
-        with explains_new_groups(self):
+        with explains_new_groups(self), keeps_tensors(self.optimizer):
             self._move(epoch)
         self._last_lr = rates_of(self.optimizer)
 
@@ -58,7 +67,9 @@ class PhasedLR(CopyableLR):
         elif epoch is not None:
             raise ValueError(f"This schedule can be stepped and restarted, not set to step {t}.")
         elif t == self._starts[i]:
-            self._phases[i]._update_lr(0)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=re.escape(EPOCH_DEPRECATION_WARNING))
+                self._phases[i].step(0)
         elif t <= self._end:
             self._phases[i].step()
 

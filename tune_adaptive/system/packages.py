@@ -6,6 +6,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 PYPROJECT = Path(__file__).resolve().parent.parent.parent / "pyproject.toml"
 """Of a checkout; a wheel has metadata instead."""
 UNKNOWN = "unknown"
@@ -22,6 +24,19 @@ def is_installed(module: str) -> bool:
     except (ImportError, ValueError):  # ValueError: a stand-in in sys.modules, without a spec
         return False
     return spec is not None and spec.origin is not None
+
+
+def meets(requirement: str) -> bool:
+    """Whether a package is here in a version that ``requirement`` allows; an unknown one counts.
+
+    Args:
+        requirement: As pip takes it, of a package that is imported by its own name.
+    """
+    wanted = Requirement(requirement)
+    if not is_installed(wanted.name):
+        return False
+    found = version(wanted.name)
+    return found == UNKNOWN or wanted.specifier.contains(found, prereleases=True)
 
 
 def version(package: str) -> str:

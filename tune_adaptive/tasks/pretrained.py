@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.system.files import expanded
+from tune_adaptive.system.packages import meets
 from tune_adaptive.tasks.data import Description
 from tune_adaptive.tasks.hub import fetch
 
@@ -54,12 +55,14 @@ class PretrainedClassifier(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.takes_whole_masks = meets("transformers>=5.0")  # of four dimensions
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return logits (N, K) of ``tokens`` (N, L), of which ``lengths`` (N,) count."""
         place = torch.arange(tokens.shape[1], device=tokens.device)
-        # Four dimensions: of a mask of two, transformers asks whether it masks anything, and waits.
-        mask = (place < lengths[:, None])[:, None, None, :]
+        mask = place < lengths[:, None]
+        if self.takes_whole_masks:  # of one of two it asks whether it masks anything, and waits
+            mask = mask[:, None, None, :]
         logits: Tensor = self.model(input_ids=tokens, attention_mask=mask).logits
         return logits
 
@@ -71,12 +74,13 @@ def build_pretrained(data: Description, checkpoint: Checkpoint) -> nn.Module:
 
     config = AutoConfig.for_model(**dict(checkpoint.config))
     config.num_labels = data.num_classes
+    config.dtype = torch.float32  # of the model, whatever its weights were stored in
     # Copies: training must not write into what other workers read.
     weights = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.weights.items()}
     with _silent():
         kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
         model: nn.Module = kind.from_pretrained(
-            None, config=config, state_dict=weights, attn_implementation="sdpa", dtype=torch.float32
+            None, config=config, state_dict=weights, attn_implementation="sdpa"
         )
     return PretrainedClassifier(model)
 
