@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.conftest import run_search
 from tests.report.test_report import renamed
@@ -291,6 +293,21 @@ def test_the_site_is_built_from_every_guide_and_asks_no_other_server(tmp_path: P
         assert not re.search(r"<link[^>]* href=.?(https?:)?//", page)
 
 
+def test_the_oldest_versions_are_tested() -> None:
+    """Each lower bound is the version that ``.ci/oldest`` installs, of what it pins."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    bounds = {}
+    for each in map(Requirement, document["project"]["dependencies"]):
+        [bounds[each.name]] = [one.version for one in each.specifier if one.operator == ">="]
+    lines = (ROOT / ".ci" / "oldest.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert bounds.keys() <= pinned.keys()
+    for name, bound in bounds.items():
+        assert Version(pinned[name]).release[: len(bound.split("."))] == Version(bound).release, (
+            name
+        )
+
+
 def test_the_hooks_and_workflows_name_what_exists() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     [repo] = hooks["repos"]
@@ -301,9 +318,9 @@ def test_the_hooks_and_workflows_name_what_exists() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["ci"]["steps"]
     [runs] = [step["run"] for step in steps if "run" in step]
-    script = ROOT / next(word for word in runs.split() if word.startswith(".ci"))
-    assert script.is_file()
-    assert script.stat().st_mode & 0o100
+    assert ".ci/${{ matrix.script }}" in runs
+    for name in workflow["jobs"]["ci"]["strategy"]["matrix"]["script"]:
+        assert (ROOT / ".ci" / name).stat().st_mode & 0o100
     [version] = [step["with"]["python-version"] for step in steps if "with" in step]
     assert project["requires-python"] == f">={version}"
     forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))

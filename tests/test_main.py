@@ -21,7 +21,7 @@ def test_it_lists_every_command(
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
     assert all(f" {name} " in shown for name in COMMANDS)
-    assert run(monkeypatch) == 2
+    assert run(monkeypatch) in (0, 2), "as click has it before 8.2, and since"
     assert run(monkeypatch, "stats") == 2
     assert "No such command 'stats'" in capsys.readouterr().err
 

@@ -38,7 +38,8 @@ def test_ray_makes_the_socket_that_was_counted(cluster: None) -> None:
     from ray._private.worker import global_worker
 
     node = global_worker.node
-    made = str(node.plasma_store_socket_name).removeprefix(str(node.temp_dir))
+    folder = node.temp_dir if hasattr(node, "temp_dir") else node.get_temp_dir_path()
+    made = str(node.plasma_store_socket_name).removeprefix(str(folder))
     assert len(made) <= len(LONGEST_SOCKET)
 
 

@@ -182,19 +182,17 @@ def driver() -> Iterator[Finding]:
 
 def cpus() -> Iterator[Finding]:
     """Cores this process may use, and what they can do."""
-    import torch
-
     from tune_adaptive.signals.capacity import cpus_here
     from tune_adaptive.signals.limits import read_limits
+    from tune_adaptive.training.device import BF16, cpu_capabilities
 
     here, there, quota = cpus_here(), os.cpu_count() or 1, read_limits().cpus
-    capabilities = torch.cpu.get_capabilities()
-    names = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
-    can = [name for name in names if capabilities.get(name)]
-    bf16 = {"avx512_bf16", "amx_bf16"} & set(can)
+    capabilities = cpu_capabilities()
+    can = [name for name in ("avx2", "avx512_f", *sorted(BF16)) if name in capabilities]
     limited = f" (the container's quota is {quota:g})" if quota is not None else ""
     found = f"{here} of {there} cores{limited}, {platform.machine()}, "
-    found += f"{', '.join(can) or 'no vectors'}; {'bf16 is tried' if bf16 else 'no bf16, so fp32'}"
+    found += f"{', '.join(can) or 'no vectors known'}; "
+    found += "bf16 is tried" if BF16 & capabilities else "no bf16, so fp32"
     problem = remedy = ""
     if quota is not None and quota < 0.9:
         problem = f"the container may use {quota:g} of a CPU: everything takes longer"
@@ -301,7 +299,7 @@ def surroundings() -> Iterator[Finding]:
 
 def own_ray_starts() -> Iterator[Finding]:
     """Whether a Ray of our own starts here and a worker of it can import torch."""
-    from tune_adaptive.ray_backend.cluster import on_a_worker, own_ray
+    from tune_adaptive.ray_backend.cluster import AuthenticationTokenLoader, on_a_worker, own_ray
 
     try:
         with own_ray(1, 0, 128 * 2**20):
@@ -309,7 +307,12 @@ def own_ray_starts() -> Iterator[Finding]:
     except Exception as error:
         yield Finding("Ray", "does not start", str(error), "mend what the checks above name")
         return
-    yield Finding("Ray", f"starts, and a worker has torch {device}")
+    found = f"starts, and a worker has torch {device}"
+    if AuthenticationTokenLoader is None:
+        problem = "it is too old to ask for a token: every user of this machine can reach it"
+        yield Finding("Ray", found, problem, "pip install --upgrade 'ray[tune]'", stops=False)
+        return
+    yield Finding("Ray", found)
 
 
 def _torch_there() -> str:

@@ -23,7 +23,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.protocol.asha import Asha, first_rung
-from tune_adaptive.protocol.storage import BoundedStorage
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status, file_name
 from tune_adaptive.records.spaces import SearchSpace
 
@@ -101,10 +100,7 @@ class Arm:
                 constant_liar=True,
             )
         name = f"{template.task}:{template.configuration.schedule}"
-        self._storage = BoundedStorage()
-        self.study = optuna.create_study(
-            storage=self._storage, study_name=name, direction="maximize", sampler=sampler
-        )
+        self.study = optuna.create_study(study_name=name, direction="maximize", sampler=sampler)
         self.study.enqueue_trial(space.defaults())
         points = Halton(len(space.parameters), rng=np.random.default_rng(sampler_seed))
         for point in points.random(num_witnesses):
@@ -112,9 +108,8 @@ class Arm:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All its trials, as Optuna keeps them; ``study`` tells of no more than TPE hears of."""
-        study_id = self._storage.get_study_id_from_name(self.study.study_name)
-        return self._storage.every_trial(study_id)
+        """All its trials, as Optuna keeps them."""
+        return self.study.get_trials(deepcopy=False)
 
     @property
     def default(self) -> Candidate | None:

@@ -12,7 +12,7 @@ from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split, make_feed
 from tune_adaptive.tasks.task import persons_code
-from tune_adaptive.training.device import claimed_device
+from tune_adaptive.training.device import BF16, claimed_device, cpu_capabilities
 from tune_adaptive.training.evaluate import autocast, evaluate
 from tune_adaptive.training.loop import Material
 
@@ -131,5 +131,4 @@ def calibrate(
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool(BF16 & cpu_capabilities())

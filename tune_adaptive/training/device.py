@@ -64,6 +64,16 @@ def claimed_device(cpus: float, on_gpu: bool) -> Iterator[torch.device]:
         torch.set_deterministic_debug_mode(mode)
 
 
+BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""What a CPU must have for bf16 to be worth trying."""
+
+
+def cpu_capabilities() -> frozenset[str]:
+    """Return what this CPU's vectors can do; nothing where torch is too old to say."""
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return frozenset(name for name, has in ask().items() if has) if ask else frozenset()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short, of the GPU or of the machine, in any library's words."""
     is_told = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None

@@ -234,10 +234,17 @@ def _make_writable(folder: Path) -> None:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of an SQLite file, whatever characters its path has."""
+    """Return the URL of an SQLite file, whatever characters its path has.
+
+    Raises:
+        OSError: It has a question mark, and SQLAlchemy is older than 2.1.
+    """
     import sqlalchemy
 
-    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+    if sqlalchemy.make_url(url).database != str(path):
+        raise OSError(f"{path}: no URL can name it: SQLAlchemy before 2.1 leaves ? as it is")
+    return url
 
 
 def _knock(uri: str) -> None:
