@@ -30,7 +30,6 @@ def cut(finished: Path, folder: Path, after: str) -> Path:
     "after",
     [
         pytest.param("step-0000", marks=pytest.mark.slow),
-        pytest.param("final-fashion_mnist_mini-cnn-step-1", marks=pytest.mark.slow),
         "contention-fashion_mnist_mini-cnn-adaptive-1-feedback_off",
     ],
 )

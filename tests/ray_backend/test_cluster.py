@@ -15,7 +15,7 @@ import ray
 
 from tests.conftest import run_search
 from tune_adaptive.errors import EnvironmentFault
-from tune_adaptive.ray_backend.cluster import AuthenticationTokenLoader, joined
+from tune_adaptive.ray_backend.cluster import asks_for_token, joined
 from tune_adaptive.signals.capacity import Capacity, NodeCapacity
 
 QUICK = ("--epochs", "1", "--budget", "1", "--final-seeds", "1", "--precision", "fp32")
@@ -54,7 +54,7 @@ def test_nothing_that_a_search_starts_listens_beyond_this_machine(cluster: None)
         assert mapped.is_loopback, f"{who} listens on {address}"
 
 
-@pytest.mark.skipif(AuthenticationTokenLoader is None, reason="an old Ray asks for none")
+@pytest.mark.skipif(not asks_for_token(), reason="an old Ray asks for none")
 def test_who_has_not_the_token_is_refused(cluster: None) -> None:
     path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -299,7 +299,7 @@ def surroundings() -> Iterator[Finding]:
 
 def own_ray_starts() -> Iterator[Finding]:
     """Whether a Ray of our own starts here and a worker of it can import torch."""
-    from tune_adaptive.ray_backend.cluster import AuthenticationTokenLoader, on_a_worker, own_ray
+    from tune_adaptive.ray_backend.cluster import asks_for_token, on_a_worker, own_ray
 
     try:
         with own_ray(1, 0, 128 * 2**20):
@@ -308,7 +308,7 @@ def own_ray_starts() -> Iterator[Finding]:
         yield Finding("Ray", "does not start", str(error), "mend what the checks above name")
         return
     found = f"starts, and a worker has torch {device}"
-    if AuthenticationTokenLoader is None:
+    if not asks_for_token():
         problem = "it is too old to ask for a token: every user of this machine can reach it"
         yield Finding("Ray", found, problem, "pip install --upgrade 'ray[tune]'", stops=False)
         return

@@ -171,6 +171,11 @@ def _said_why(sessions: Path) -> Iterator[None]:
         ) from error
 
 
+def asks_for_token() -> bool:
+    """Whether this Ray takes nobody without a token; older ones know none."""
+    return AuthenticationTokenLoader is not None
+
+
 @contextlib.contextmanager
 def _token() -> Iterator[Path]:
     """Give the Ray that is started here a token of its own.
