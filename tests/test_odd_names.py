@@ -17,6 +17,7 @@ from tune_adaptive.system.files import make_inside, refuse_links, write_whole
 from tune_adaptive.system.packages import meets
 from tune_adaptive.training.checkpoints import Checkpoint, CheckpointStore
 from tune_adaptive.watch import trackers
+from tune_adaptive.watch.stores import knock, sqlite_url
 
 ODD = [
     "My%20Drive",
@@ -83,10 +84,10 @@ def mlflow(folder: Path) -> None:
     path = folder / "mlflow.db"
     if "?" in str(path) and not meets("sqlalchemy>=2.1"):
         with pytest.raises(OSError, match=r"SQLAlchemy before 2\.1"):
-            trackers.sqlite_url(path)
+            sqlite_url(path)
         pytest.skip("SQLAlchemy before 2.1 cannot: it was refused")
-    trackers._knock(trackers.sqlite_url(path))
-    engine = sqlalchemy.create_engine(trackers.sqlite_url(path))
+    knock(sqlite_url(path))
+    engine = sqlalchemy.create_engine(sqlite_url(path))
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("create table t (x int)"))
     engine.dispose()

@@ -48,7 +48,8 @@ def test_a_driver_killed_at_random_times(
     analysis = checked(search.folder)
     assert analysis.history.num_sessions == NUM_KILLS + 1
     assert [told(run) for run in analysis.runs] == whole
-    record(Row("driver: SIGKILL at a random time", NUM_KILLS, NUM_KILLS, lost_epochs(search.folder), 0))
+    lost = lost_epochs(search.folder)
+    record(Row("driver: SIGKILL at a random time", NUM_KILLS, NUM_KILLS, lost, 0))
 
 
 def test_a_search_that_is_asked_to_end_loses_nothing(

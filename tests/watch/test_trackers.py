@@ -15,6 +15,7 @@ from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import EpochResult, RunSpec, Status
 from tune_adaptive.watch import trackers
+from tune_adaptive.watch.stores import sqlite_url
 from tune_adaptive.watch.trackers import Tracking, check_trackers
 
 
@@ -164,7 +165,7 @@ def test_an_experiment_that_was_deleted_in_mlflow_is_told_beforehand(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     begin("mlflow", tmp_path / "My%20Drive?#{x}")
     [own] = (tmp_path / "My%20Drive?#{x}").iterdir()
-    client = MlflowClient(trackers.sqlite_url(own))
+    client = MlflowClient(sqlite_url(own))
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)

@@ -289,6 +289,11 @@ class Analysis:
             validated += (epoch.ended_at - max(begin, trained_until)) / at_once
         return trained / (end - begin), validated / (end - begin)
 
+    def slowed_accuracy(self, task: str, schedule: str) -> Mean | None:
+        """Return an arm's test accuracy under the injected slowdown."""
+        runs = self.history.of("contention", task, schedule, "selected")
+        return _mean(list(self.history.test_accuracies(runs).values()))
+
     def _compare(
         self, task: str, stage: Stage, studied: Sequence[Run] | None = None
     ) -> list[Comparison]:

@@ -4,29 +4,25 @@ A tracker hears every event after it is on disk, in a thread of its own: one tha
 nothing up. What it raises is reported once, and the search continues without it.
 """
 
-import errno
 import hashlib
 import os
 import queue
-import socket
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import RunSpec, Status
 from tune_adaptive.system.packages import is_installed, version
+from tune_adaptive.watch.stores import knock, make_writable, sqlite_url
 
 CLOSE_S = 60.0
 """How long a tracker may take to write out what is left when the search ends [s]."""
-CONNECT_S = 5.0
 
 
 class Tracker(Protocol):
@@ -69,7 +65,7 @@ class TensorBoard:
         self._root = folder / "tensorboard"
         if where:
             self._root = Path(where).expanduser() / plan.name
-            _make_writable(self._root)
+            make_writable(self._root)
         self._writers: dict[str, Any] = {}
 
     def started(self, run: RunSpec, num_epochs: int) -> None:
@@ -113,9 +109,9 @@ class MLflow:
     def __init__(self, plan: Plan, folder: Path, where: str) -> None:
         uri = where or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
-            _make_writable(folder.parent)
+            make_writable(folder.parent)
             uri = sqlite_url(folder.parent.absolute() / "mlflow.db")
-        _knock(uri)
+        knock(uri)
         from mlflow import MlflowClient  # seconds
 
         self._client = MlflowClient(uri)
@@ -183,7 +179,7 @@ class WandB:
         self._entity, self._project = entity or None, project or plan.name
         self._experiment = f"{plan.name}|{plan.created}"
         self._folder = Path(os.environ.get("WANDB_DIR") or folder.parent)
-        _make_writable(self._folder)
+        make_writable(self._folder)
         self._runs: dict[str, Any] = {}
 
     def started(self, run: RunSpec, num_epochs: int) -> None:
@@ -220,52 +216,6 @@ class WandB:
         """Finish what is at work."""
         while self._runs:
             self._runs.popitem()[1].finish(exit_code=1)
-
-
-def _make_writable(folder: Path) -> None:
-    """Make a folder and look whether it can be written; trackers find out in mid-search only.
-
-    Raises:
-        OSError: It cannot.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-
-
-def sqlite_url(path: Path) -> str:
-    """Return the URL of an SQLite file, whatever characters its path has.
-
-    Raises:
-        OSError: It has a question mark, and SQLAlchemy is older than 2.1.
-    """
-    import sqlalchemy
-
-    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
-    if sqlalchemy.make_url(url).database != str(path):
-        raise OSError(f"{path}: no URL can name it: SQLAlchemy before 2.1 leaves ? as it is")
-    return url
-
-
-def _knock(uri: str) -> None:
-    """See whether a tracking URI leads anywhere; MLflow asks for minutes before it gives up.
-
-    Raises:
-        OSError: Nothing answers there, or it cannot be written.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and not urllib.request.getproxies():
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        try:
-            socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S).close()
-        except OSError as error:
-            raise OSError(f"nothing answers at {uri} ({error})") from error
-    elif parts.scheme == "sqlite":
-        import sqlalchemy
-
-        path = Path(sqlalchemy.make_url(uri).database or "")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 TRACKERS: dict[str, Callable[[Plan, Path, str], Tracker]] = {
