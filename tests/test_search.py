@@ -30,8 +30,7 @@ def test_arms_get_equal_budgets_and_the_test_split_opens_for_finals_only(finishe
         assert spent == analysis.plan.budget * analysis.plan.tasks[0].num_epochs
         first = min(trials, key=lambda run: run.spec.id)
         space = analysis.plan.tasks[0].spaces[schedule]
-        for name, value in first.spec.configuration.values().items():
-            assert value == space[name]["default"], "the first trial is the defaults"
+        assert first.spec.configuration.values() == space.defaults(), "the first trial"
     opened = [e.run_id for e in analysis.events if isinstance(e, ledger.TestOpened)]
     finals = [run.spec for run in analysis.runs if run.spec.stage not in ("search", "select")]
     finals = [spec for spec in finals if spec.role != "canary"]

@@ -9,15 +9,18 @@ from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import DataFacts, Plan
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Stage, Status
+from tune_adaptive.records.spaces import Parameter, SearchSpace
 
 TASK = "tiny/linear"
 STEPS = 3 * 7  # 100 examples in batches of 16
 BASE = [0.80, 0.81, 0.82, 0.79, 0.80, 0.81, 0.82, 0.79]
-SPACE = {
-    "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True, "default": 1e-3},
-    "weight_decay": {"type": "float", "low": 0.0, "high": 0.1, "default": 0.05},
-    "warmup_frac": {"type": "float", "low": 0.0, "high": 0.2, "default": 0.1},
-}
+SPACE = SearchSpace(
+    (
+        Parameter("lr", "float", 1e-3, low=1e-4, high=1e-1, log=True),
+        Parameter("weight_decay", "float", 0.05, low=0.0, high=0.1),
+        Parameter("warmup_frac", "float", 0.1, low=0.0, high=0.2),
+    )
+)
 MIDDLE = Configuration.from_values("step", {"lr": 1e-3, "weight_decay": 0.05, "warmup_frac": 0.1})
 
 

@@ -22,6 +22,7 @@ from tune_adaptive.ray_backend import engine
 from tune_adaptive.ray_backend.engine import execute
 from tune_adaptive.records.plan import Plan, TaskPlan
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status
+from tune_adaptive.records.spaces import Parameter, SearchSpace
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description
 from tune_adaptive.training.checkpoints import CheckpointStore
@@ -49,7 +50,7 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         slots=slots,
-        spaces={"step": {"lr": {"type": "float", "low": 1e-4, "high": 1e-2, "default": 1e-3}}},
+        spaces={"step": SearchSpace((Parameter("lr", "float", 1e-3, low=1e-4, high=1e-2),))},
         space_sha256={},
     )
     return Plan(

@@ -21,6 +21,7 @@ from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import hash_file
 from tune_adaptive.records.runs import Configuration
+from tune_adaptive.records.space_files import space_from_dict
 from tune_adaptive.report.compare import write_comparison
 from tune_adaptive.report.export import export
 from tune_adaptive.report.write import write_report
@@ -289,7 +290,10 @@ def test_values_of_mixed_types_that_were_recorded_before_are_reported(tmp_path: 
     dollars = {"type": "categorical", "choices": ["$x^$", "$"], "default": "$"}
     own = {"gamma": mixed, "status": mixed, "with $ and ^": dollars}
     [task] = maker.plan().tasks
-    spaces = {schedule: {**table, **own} for schedule, table in task.spaces.items()}
+    spaces = {
+        schedule: space_from_dict(space.to_dict() | own, "test")
+        for schedule, space in task.spaces.items()
+    }
     maker.plan_fields["tasks"] = (replace(task, spaces=spaces),)
     parameters = {"gamma": "0.1", "status": 0.3, "with $ and ^": "$x^$"}
 

@@ -121,7 +121,7 @@ def test_what_was_chosen_stands_in_plan_report_and_export(
     [task] = Plan.read(tmp_path / "own" / "plan.toml").tasks
     assert (task.name, task.num_train) == ("tiny/linear", 64)
     assert (task.optimizer, task.clip_norm) == ("sgd", 1.5)
-    assert task.spaces["step"]["lr"]["high"] == 0.5, "the range of SGD"
+    assert {p.name: p for p in task.spaces["step"].parameters}["lr"].high == 0.5, "the range of SGD"
     report = (tmp_path / "own" / "report.md").read_text(encoding="utf-8")
     assert "sgd, augmentation none, gradients clipped at 1.5" in report
     best = load_schedule(tmp_path / "own" / "best" / "tiny-linear" / "step.toml")

@@ -12,7 +12,6 @@ from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import MAX_CLASS_RATIO, TaskPlan
 from tune_adaptive.records.runs import RECIPE_NAMES
-from tune_adaptive.records.space_files import space_from_dict
 
 BUDGET_TOLERANCE = 0.02
 MIN_RANK_CORRELATION = 0.6
@@ -59,7 +58,7 @@ def nuisance(history: History) -> Check:
             ranges = {
                 schedule: {
                     key: value
-                    for key, value in task.spaces[schedule].get(name, {}).items()
+                    for key, value in task.spaces[schedule].to_dict().get(name, {}).items()
                     if key != "default"
                 }
                 for schedule in history.plan.schedules
@@ -231,7 +230,7 @@ def bounds(history: History) -> Check:
     """A best value next to a bound says that the space may be too narrow."""
     found = []
     for (task, schedule), event in history.selected.items():
-        space = space_from_dict(history.task(task).spaces[schedule], "plan.toml")
+        space = history.task(task).spaces[schedule]
         values = event.configuration.values()
         if strange := space.violations(values):
             found += [f"{task} {schedule}: {problem}" for problem in strange]

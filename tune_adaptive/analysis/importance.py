@@ -3,7 +3,6 @@
 import warnings
 
 from tune_adaptive.analysis.history import History
-from tune_adaptive.records.space_files import space_from_dict
 
 MIN_TRIALS = 8
 
@@ -20,7 +19,7 @@ def importances(history: History, task: str, schedule: str) -> dict[str, float]:
     import optuna  # slow, and needed for large searches only
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    space = space_from_dict(history.task(task).spaces[schedule], "plan.toml")
+    space = history.task(task).spaces[schedule]
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

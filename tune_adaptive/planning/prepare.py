@@ -365,7 +365,7 @@ def _plan_task(
         cpus_per_trial=share.cpus,
         gpus_per_trial=share.gpus,
         slots=share.slots,
-        spaces={name: spaces[task.name, name].to_dict() for name in request.schedules},
+        spaces={name: spaces[task.name, name] for name in request.schedules},
         space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
         facts=inspect_data(data),
     )

@@ -34,7 +34,6 @@ from tune_adaptive.records.runs import (
     Status,
     file_name,
 )
-from tune_adaptive.records.space_files import space_from_dict
 
 MAX_FAILURES_ALIKE = 5
 DIGITS = re.compile(r"\d+")  # addresses, ids and sizes differ where the reason does not
@@ -299,7 +298,7 @@ def _arms(plan: Plan) -> Arms:
                     signals=plan.signals,
                     time_budget_s=plan.run_time_budget_s,
                 ),
-                space=space_from_dict(task.spaces[schedule], "plan.toml"),
+                space=task.spaces[schedule],
                 budget=plan.budget * task.num_epochs,
                 seeds=seeds,
                 sampler_seed=plan.seed,
@@ -327,7 +326,7 @@ def _rerun(plan: Plan, stage: Stage, run: RunSpec, name: str, index: int, role: 
 
 def _canary(plan: Plan, task: TaskPlan, index: int) -> RunSpec:
     """A constant learning rate and nothing else: what changes in its time is the machine."""
-    space = space_from_dict(task.spaces[plan.schedules[0]], "plan.toml")
+    space = task.spaces[plan.schedules[0]]
     values = {n: v for n, v in space.defaults().items() if n in RECIPE_NAMES}
     return RunSpec(
         id=f"final-{file_name(task.name)}-canary-{index}",

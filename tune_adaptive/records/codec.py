@@ -184,14 +184,14 @@ def _dataclass_in(hint: Any) -> Any:
 def _problems(value: Any, kind: Any, path: str) -> Iterator[str]:
     """Say of each part of ``value`` that is not of its type what it is and must be."""
     inner = _dataclass_in(kind)
-    if inner is not None and isinstance(value, Mapping):
+    if get_origin(kind) is Mapping and isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _problems(each, get_args(kind)[1], _key(path, name))
+    elif inner is not None and isinstance(value, Mapping):
         yield from _problems_of_fields(value, inner, path)
     elif get_origin(kind) is tuple and isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from _problems(each, get_args(kind)[0], f"{path}[{index}]")
-    elif get_origin(kind) is Mapping and isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _problems(each, get_args(kind)[1], _key(path, name))
     else:
         try:
             msgspec.convert(value, kind)

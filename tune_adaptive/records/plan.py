@@ -29,7 +29,7 @@ from tune_adaptive.records.complexity import Complexity
 from tune_adaptive.records.packing import Packed
 from tune_adaptive.records.runs import OptimizerName, Precision, SignalSource, Slowdown, Stage
 from tune_adaptive.records.space_files import space_from_dict
-from tune_adaptive.records.spaces import SpaceError
+from tune_adaptive.records.spaces import SearchSpace, SpaceError
 
 FORMAT = 5
 
@@ -108,7 +108,7 @@ class TaskPlan:
         cpus_per_trial: CPUs each trial gets.
         gpus_per_trial: Share of a GPU each trial gets; 0 trains on the CPU.
         slots: Trials of it that run at once where no others do.
-        spaces: Per schedule, the tables of its search space.
+        spaces: Per schedule, its search space.
         space_sha256: Per schedule, the hash of its search space.
         facts: What was found in its data; None in plans of earlier versions.
     """
@@ -131,7 +131,7 @@ class TaskPlan:
     cpus_per_trial: PositiveAmount
     gpus_per_trial: Proportion
     slots: Positive
-    spaces: Mapping[str, Mapping[str, Any]]
+    spaces: Mapping[str, SearchSpace]
     space_sha256: Mapping[str, str]
     facts: DataFacts | None = None
 
@@ -310,7 +310,7 @@ class Plan:
 
     def write(self, path: Path) -> str:
         """Write ``plan.toml``; return its SHA-256, which the ledger keeps."""
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        fields = {name: value for name, value in _plain(self).items() if value is not None}
         for several in ("packing", "tasks"):
             fields[several] = [
                 {name: value for name, value in each.items() if value is not None}
@@ -333,9 +333,7 @@ class Plan:
         document = parse_toml(data, str(path))
         if (found := document.pop("format", None)) != FORMAT:
             raise InputError(f"{path}: a plan of format {shown(found)}; this reads {FORMAT}")
-        plan = convert(document, cls, str(path))
-        check_plan(plan, str(path))
-        return plan
+        return _checked(document, str(path))
 
 
 def check_plan(plan: Plan, source: str) -> None:
@@ -344,9 +342,41 @@ def check_plan(plan: Plan, source: str) -> None:
     Raises:
         InputError: It is not, with every problem.
     """
-    convert(asdict(plan), Plan, source)
+    _checked(_plain(plan), source)
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    """Return a plan as the tables of ``plan.toml``."""
+    fields = asdict(plan)
+    for table, task in zip(fields["tasks"], plan.tasks, strict=True):
+        table["spaces"] = {name: space.to_dict() for name, space in task.spaces.items()}
+    return fields
+
+
+def _checked(document: dict[str, Any], source: str) -> Plan:
+    """Make a plan of the tables of ``plan.toml``, which are not needed afterwards."""
+    plan = convert(_with_spaces(document, source), Plan, source)
     if problems := [f"{source}: {problem}" for problem in _contradictions(plan)]:
         raise DecodeError(problems)
+    return plan
+
+
+def _with_spaces(document: dict[str, Any], source: str) -> dict[str, Any]:
+    """Put search spaces where their tables are."""
+    problems: list[str] = []
+    tasks = document.get("tasks")
+    for task in tasks if isinstance(tasks, list | tuple) else ():
+        tables = task.get("spaces") if isinstance(task, dict) else None
+        if not isinstance(tables, dict):
+            continue  # the types say so
+        for name, table in tables.items():
+            try:
+                tables[name] = space_from_dict(table, f"{source}: tasks.spaces.{name}")
+            except SpaceError as error:
+                problems += error.problems
+    if problems:
+        raise DecodeError(problems)
+    return document
 
 
 def _contradictions(plan: Plan) -> Iterator[str]:
@@ -371,11 +401,6 @@ def _contradictions(plan: Plan) -> Iterator[str]:
         for schedule in plan.schedules:
             if schedule not in task.spaces:
                 yield f"{shown(task.name)}: has no space for {shown(schedule)}"
-                continue
-            try:
-                space_from_dict(task.spaces[schedule], f"tasks.spaces.{schedule}")
-            except SpaceError as error:
-                yield from error.problems
 
 
 def model_notes(notes: Mapping[str, str | int | float]) -> str:

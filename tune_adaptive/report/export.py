@@ -63,5 +63,5 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             else {},
             "versions": dict(plan.versions),
         },
-        "space": dict(task.spaces[arm.schedule]),
+        "space": task.spaces[arm.schedule].to_dict(),
     }

@@ -14,7 +14,6 @@ from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import STUDIED, Mean
 from tune_adaptive.records.runs import RECIPE_NAMES, EpochResult
-from tune_adaptive.records.space_files import space_from_dict
 from tune_adaptive.records.spaces import Parameter
 from tune_adaptive.report.drawing import Figure, blank, draw_mean, finished, looks
 
@@ -242,8 +241,7 @@ def _trials(analysis: Analysis, task: str, schedule: str) -> list[tuple[Run, Epo
 
 def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
     """Full-length trials over each common hyperparameter, and over the studied one's own."""
-    tables = analysis.history.task(task).spaces
-    spaces = {name: space_from_dict(tables[name], "plan.toml") for name in analysis.plan.schedules}
+    spaces = analysis.history.task(task).spaces
     own = spaces.get(STUDIED, next(iter(spaces.values()))).parameters
     names = [parameter.name for parameter in own if parameter.type != "categorical"]
     num_rows = math.ceil(len(names) / 3)
@@ -289,7 +287,7 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
     if STUDIED not in analysis.plan.schedules:
         return
     trials = _trials(analysis, task, STUDIED)
-    space = space_from_dict(analysis.history.task(task).spaces[STUDIED], "plan.toml")
+    space = analysis.history.task(task).spaces[STUDIED]
     if not trials:
         return
     values = [100 * last.val_accuracy for _, last in trials]
