@@ -6,11 +6,12 @@
 Nothing trains and no time passes: runs answer with an accuracy that their configuration and
 epoch decide. Everything else of the driver is the product's own: stages, arms, Optuna's TPE,
 ASHA, the progress view, the ledger on disk and ``studies.db`` at the end; T = 6, a fifth of the
-budget for witnesses. Each row is a process of its own, warmed up by a small search; CPU is the
-process's, memory what Python holds more than before (``tracemalloc``, in a second process).
+budget for random-search controls. Each row is a process of its own, warmed up by a small search;
+CPU is the process's, memory what Python holds more than before (``tracemalloc``, in a second
+process).
 
 ``--tune N`` hands N runs of 3 epochs to ``tuning.engine.execute`` on 2 slots with workers that
-answer at once: the driver's CPU then is Ray Tune's controller, beside nothing of ours.
+answer immediately: the driver's CPU then is Ray Tune's controller, beside nothing of ours.
 """
 
 import gc
@@ -43,7 +44,7 @@ from tune_adaptive.training.checkpoints import CheckpointStore
 from tune_adaptive.watch.progress import Progress
 
 SLOTS = 4
-TRIALS_PER_FULL_RUN = 1.6  # a sampled trial costs 5/9 of one on average, a witness 1
+TRIALS_PER_FULL_RUN = 1.6  # a sampled trial costs 5/9 of one on average, a random-search control 1
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def answer(run: RunSpec, epoch: int) -> EpochResult:
 
 
 def through_tune(num_runs: int) -> tuple[float, float]:
-    """Hand ``num_runs`` to the engine with workers that answer at once; return CPU, seconds."""
+    """Hand ``num_runs`` to the engine with workers that answer immediately; return CPU, seconds."""
     import ray
     from ray import cloudpickle, tune
 

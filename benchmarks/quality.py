@@ -9,10 +9,10 @@ nearest one recorded, by distance in the unit cube of the space's own (log) scal
 mean over the seeds recorded.
 
 - ``ours``: an arm as shipped. Its TPE, its ASHA (rungs from T/3), stopped trials told PRUNED, the
-  defaults first, a fifth of the epochs for witnesses that are never stopped.
+  defaults first, a fifth of the epochs for random-search controls that are never stopped.
 - ``ours, told COMPLETE``: the same, but stopped trials are told as complete with the value they
   had, as OptunaSearch does.
-- ``ours without witnesses``: what those cost the search.
+- ``ours without controls``: what those cost the search.
 - ``stock``: Ray's ``OptunaSearch`` and ``ASHAScheduler`` as they come (rungs 1 and 4), called in
   the order of Tune's controller.
 - ``stock, our rungs``: the same with our first trial, first rung and reduction factor.
@@ -237,7 +237,7 @@ def stock_with_our_rungs(curves: Curves, budget: int, seed: int) -> Iterator[Tol
 SEARCHES: dict[str, Search] = {
     "ours": ours,
     "ours, told COMPLETE": told_complete,
-    "ours without witnesses": without_witnesses,
+    "ours without controls": without_witnesses,
     "stock": stock,
     "stock, our rungs": stock_with_our_rungs,
 }

@@ -367,14 +367,14 @@ def tasks(experiments: Sequence[Experiment]) -> str:
 
 
 def where(experiment: Experiment) -> str:
-    """Tell what a trial of the search has, and how many there are at once."""
+    """Tell what a trial of the search has, and how many run concurrently."""
     [task] = experiment.plan["tasks"]
     share = f"{task['gpus_per_trial']:g} of an {experiment.plan['device'].split(',')[0]}"
-    return f"{share if task['gpus_per_trial'] else 'a CPU core'}, {task['slots']} at once"
+    return f"{share if task['gpus_per_trial'] else 'a CPU core'}, {task['slots']} concurrent"
 
 
 def resources(experiments: Sequence[Experiment]) -> str:
-    """What was heard of the GPU, by stage."""
+    """What was read of the GPU, by stage."""
     rows = []
     for each in experiments:
         for stage, epochs in each.epochs.groupby("stage", sort=False):

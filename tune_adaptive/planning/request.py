@@ -29,13 +29,11 @@ from tune_adaptive.records.options import (
 from tune_adaptive.records.plan import MAX_BUDGET, SEEDS_PER_STAGE
 from tune_adaptive.records.runs import Slowdown
 from tune_adaptive.records.space_files import default_space_dir
-from tune_adaptive.schedules import SCHEDULES, require_installed
+from tune_adaptive.schedules import PLANS_IN_TIME, SCHEDULES, require_installed
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.task import MAX_EPOCHS
 
 MAX_NICE = 19
-IN_TIME = ("adaptive",)
-"""Schedules that read ``Horizon.time_budget_s``."""
 
 MAX_LOGICAL_GPUS = 1024
 MIN_SHARE = 0.01
@@ -297,8 +295,8 @@ def _can_ablate(schedules: Sequence[str]) -> bool:
 def _of_schedules(request: Request) -> Iterator[str]:
     if request.ablations and not _can_ablate(request.schedules):
         yield f"--ablations: only {' and '.join(ABLATIONS)} can be run part by part"
-    if request.run_time_budget_s is not None and not set(request.schedules) & set(IN_TIME):
-        yield f"--run-time-budget: only {' and '.join(IN_TIME)} can plan in time"
+    if request.run_time_budget_s is not None and not set(request.schedules) & PLANS_IN_TIME:
+        yield f"--run-time-budget: only {' and '.join(sorted(PLANS_IN_TIME))} can plan in time"
 
 
 def _of_clock(request: Request) -> Iterator[str]:

@@ -27,6 +27,7 @@ from tune_adaptive.schedules.requirements import is_installed, require_installed
 
 __all__ = [
     "OPTIMIZERS",
+    "PLANS_IN_TIME",
     "SCHEDULES",
     "AdaptiveLR",
     "Horizon",
@@ -115,3 +116,6 @@ SCHEDULES: dict[str, Schedule] = {
     "prodigy": rivals.prodigy,
 }
 """Every schedule that a search can compare, by the name of its TOML."""
+
+PLANS_IN_TIME = frozenset({"adaptive"})
+"""Those that read ``Horizon.time_budget_s``."""

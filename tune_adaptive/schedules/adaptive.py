@@ -174,8 +174,6 @@ class AdaptiveLR(ListeningLR):
         self._steps = OptimizerSteps(optimizer, self)
         super().__init__(optimizer, last_epoch)
 
-    # ------------------------------------------------------------------ what a caller reads
-
     @property
     def progress(self) -> float:
         """The budget clock p in [0, 1]."""
@@ -197,11 +195,14 @@ class AdaptiveLR(ListeningLR):
         return self._level.diverged
 
     @property
+    def bounds(self) -> list[tuple[float, float]]:
+        """Lowest and highest rate of each param group."""
+        return [(min_lr, max_lr) for _, _, min_lr, max_lr in self._groups]
+
+    @property
     def multiplier(self) -> float:
         """The feedback multiplier m."""
         return self._level.m
-
-    # ------------------------------------------------------------------ what a caller tells
 
     def observe(
         self,
@@ -233,8 +234,6 @@ class AdaptiveLR(ListeningLR):
     def paused(self) -> AbstractContextManager[None]:
         """Keep the time spent inside (validation, checkpoints) off the budget clock."""
         return self._clock.paused()
-
-    # ------------------------------------------------------------------ LRScheduler
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one optimizer step; ``epoch`` jumps, as torch's own schedulers allow."""

@@ -55,6 +55,11 @@ class _StatefulLR(ListeningLR):
         self._levels = [float(group["lr"]) for group in optimizer.param_groups]
         super().__init__(optimizer)
 
+    @property
+    def bounds(self) -> list[tuple[float, float]]:
+        """The same for every param group."""
+        return [(self.min_lr, self.max_lr)] * len(self.optimizer.param_groups)
+
     def get_lr(self) -> list[float | Tensor]:
         """Return each group's level, within bounds; the warm-up scales it."""
         t = self.last_epoch

@@ -106,6 +106,11 @@ class ListeningLR(CopyableLR):
         """Whether the run should end because its loss is not finite any more."""
         return False
 
+    @property
+    def bounds(self) -> list[tuple[float, float]] | None:
+        """Lowest and highest rate of each param group; None where it declares none."""
+        return None
+
     def paused(self) -> AbstractContextManager[None]:
         """Keep the time spent inside off the schedule's clock."""
         return nullcontext()
