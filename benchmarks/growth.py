@@ -32,8 +32,8 @@ import optuna
 import typer
 from rich.console import Console
 
+from tune_adaptive.planning.options import Request
 from tune_adaptive.planning.prepare import WITNESS_SHARE, prepare
-from tune_adaptive.planning.request import Request
 from tune_adaptive.protocol.fixed_runs import FixedRuns
 from tune_adaptive.protocol.stages import Stages
 from tune_adaptive.records.ledger import Event, Ledger

@@ -15,10 +15,10 @@ from tests.conftest import run_search
 from tests.training.test_loop import TASK, linear
 from tune_adaptive import Experiment
 from tune_adaptive.errors import InputError
+from tune_adaptive.planning.options import OPTIONS, Request, read_request
+from tune_adaptive.planning.parsing import Shares
 from tune_adaptive.planning.prepare import prepare
 from tune_adaptive.planning.presets import PRESETS
-from tune_adaptive.planning.request import OPTIONS, Request, read_request
-from tune_adaptive.planning.typed import Shares
 
 SMALL = {
     "epochs": 1,

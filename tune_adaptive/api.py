@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.planning.options import is_given, read_for_resume, read_request
+from tune_adaptive.planning.parsing import read_texts
 from tune_adaptive.planning.prepare import Prepared, prepare
-from tune_adaptive.planning.request import is_given, read_for_resume, read_request
 from tune_adaptive.planning.run_file import read_run_file
-from tune_adaptive.planning.typed import read_texts
 from tune_adaptive.protocol.resume import reopened
 from tune_adaptive.protocol.run import run
 from tune_adaptive.ray_backend.cluster import Dashboard

@@ -18,21 +18,21 @@ from rich.console import Console
 
 from tune_adaptive.api import carry_out, check_watchers, search, shown
 from tune_adaptive.errors import InputError
-from tune_adaptive.planning.prepare import Prepared, absolute_storage, prepare
-from tune_adaptive.planning.request import (
+from tune_adaptive.planning.options import (
     OPTIONS,
     check_request,
     is_given,
     read_for_resume,
     read_request,
 )
+from tune_adaptive.planning.parsing import read_texts
+from tune_adaptive.planning.prepare import Prepared, absolute_storage, prepare
 from tune_adaptive.planning.run_file import read_run_file, write_run_file
-from tune_adaptive.planning.typed import read_texts
 from tune_adaptive.protocol.resume import reopened
+from tune_adaptive.records.declared import HOW, HOW_MUCH, Declared
 from tune_adaptive.records.ledger import has_ended
-from tune_adaptive.records.options import HOW, HOW_MUCH, Declared
 from tune_adaptive.system.console import run_command, terminal
-from tune_adaptive.watch.planned import show_plan
+from tune_adaptive.watch.plan_summary import show_plan
 
 
 def main(

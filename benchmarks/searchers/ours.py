@@ -8,8 +8,8 @@ from rich.console import Console
 from usual import read_work
 
 from tune_adaptive.errors import NoSuccessfulTrial
+from tune_adaptive.planning.options import Request
 from tune_adaptive.planning.prepare import prepare
-from tune_adaptive.planning.request import Request
 from tune_adaptive.protocol.fixed_runs import StageJobs
 from tune_adaptive.protocol.run import run as protocol
 from tune_adaptive.protocol.stages import Stages

@@ -14,7 +14,7 @@ TINY = (
 QUICK = {
     "while data are read": (TINY, "tune_adaptive.planning.prepare.share_out"),
     "while it is calibrated": (f"{TINY} --plan", "tune_adaptive.planning.prepare.measure_task"),
-    "while the plan is printed": (f"{TINY} --plan", "tune_adaptive.watch.planned.promised"),
+    "while the plan is printed": (f"{TINY} --plan", "tune_adaptive.watch.plan_summary.promised"),
 }
 """Before the plan is written: nothing was begun."""
 

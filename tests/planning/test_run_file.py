@@ -9,7 +9,7 @@ import tune_adaptive
 from tests.conftest import run_search
 from tune_adaptive import search
 from tune_adaptive.errors import EnvironmentFault, InputError
-from tune_adaptive.planning.request import read_request
+from tune_adaptive.planning.options import read_request
 from tune_adaptive.planning.run_file import read_run_file, write_run_file
 
 GIVEN = {

@@ -14,7 +14,8 @@ import torch
 
 from tests.training.test_checkpoints import state
 from tune_adaptive.ray_backend import watchdog as care
-from tune_adaptive.ray_backend.trainable import Worker, may_pass
+from tune_adaptive.ray_backend.failures import may_pass
+from tune_adaptive.ray_backend.trainable import Worker
 from tune_adaptive.ray_backend.watchdog import Interrupted, StopSign, StoreKeeper, Watchdog
 from tune_adaptive.records.runs import EpochResult
 from tune_adaptive.training.checkpoints import CheckpointStore

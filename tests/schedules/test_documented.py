@@ -8,8 +8,8 @@ import torch
 from torch.optim import SGD
 
 from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.schedules.base import ListeningLR
 from tune_adaptive.schedules.documented import FeedbackLR, ResourceComplexityLR
-from tune_adaptive.schedules.listening import ListeningLR
 
 
 def sgd(lr: float = 1e-3) -> SGD:

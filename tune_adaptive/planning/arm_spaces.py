@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tune_adaptive.planning.request import Request
+from tune_adaptive.planning.options import Request
 from tune_adaptive.records.runs import Configuration, Recipe, Value
 from tune_adaptive.records.space_files import load_space
 from tune_adaptive.records.spaces import SearchSpace, SpaceError

@@ -4,9 +4,9 @@ from dataclasses import replace
 from functools import partial
 
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.planning.device_shares import Share
 from tune_adaptive.planning.inspection import load_data
-from tune_adaptive.planning.request import Request
-from tune_adaptive.planning.shares import Share
+from tune_adaptive.planning.options import Request
 from tune_adaptive.ray_backend.cluster import on_a_worker
 from tune_adaptive.records.plan import NAME
 from tune_adaptive.records.runs import file_name

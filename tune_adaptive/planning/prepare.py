@@ -17,10 +17,10 @@ import torch
 
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning.arm_spaces import load_spaces
+from tune_adaptive.planning.device_shares import Share, most_on_a_gpu, share_out
 from tune_adaptive.planning.inspection import check_memory, inspect_data
 from tune_adaptive.planning.loading import loaded, make_named_tasks, tried
-from tune_adaptive.planning.request import Request, check_request
-from tune_adaptive.planning.shares import Share, most_on_a_gpu, share_out
+from tune_adaptive.planning.options import Request, check_request
 from tune_adaptive.ray_backend.cluster import capacity as joined_capacity
 from tune_adaptive.ray_backend.cluster import joined, on_a_worker
 from tune_adaptive.ray_backend.sessions import session_folder

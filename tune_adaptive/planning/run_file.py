@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
-from tune_adaptive.planning.request import OPTIONS, is_given
+from tune_adaptive.planning.options import OPTIONS, is_given
 from tune_adaptive.records.codec import parse_toml, read_bytes
 
 
@@ -36,7 +36,7 @@ def write_run_file(path: Path, options: Mapping[str, Any]) -> None:
 
     Args:
         path: Of a file that is not there yet.
-        options: What :func:`~tune_adaptive.planning.request.read_request` could read.
+        options: What :func:`~tune_adaptive.planning.options.read_request` could read.
 
     Raises:
         InputError: It is there already.

@@ -8,8 +8,8 @@ from pathlib import Path
 from tune_adaptive.analysis.rows import Rows
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning.inspection import load_data
+from tune_adaptive.planning.options import address_problems, nice_problems
 from tune_adaptive.planning.prepare import Prepared, absolute_storage, versions_here
-from tune_adaptive.planning.request import address_problems, nice_problems
 from tune_adaptive.ray_backend.cluster import capacity as joined_capacity
 from tune_adaptive.ray_backend.cluster import joined
 from tune_adaptive.records import ledger

@@ -29,6 +29,7 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tune_adaptive.ray_backend import failures
 from tune_adaptive.ray_backend.jobs import Jobs
 from tune_adaptive.ray_backend.trainable import Worker
 from tune_adaptive.records.plan import Plan
@@ -349,8 +350,7 @@ class _Decide(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-        reason = "its node ran out of memory" if "low on memory" in told else "its process ended"
-        self._driver.died(trial.trial_id, f"{told}WorkerDied: {reason}")
+        self._driver.died(trial.trial_id, failures.of_worker(told))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that we never do."""

@@ -12,6 +12,7 @@ import torch
 from ray import ObjectRef, tune
 
 from tune_adaptive.errors import located
+from tune_adaptive.ray_backend.failures import may_pass
 from tune_adaptive.ray_backend.watchdog import (
     Interrupted,
     StopSign,
@@ -26,20 +27,8 @@ from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split
 from tune_adaptive.training.checkpoints import CheckpointStore
-from tune_adaptive.training.device import claim_device, has_lost_gpu, is_out_of_memory
+from tune_adaptive.training.device import claim_device, has_lost_gpu
 from tune_adaptive.training.loop import Material, train
-
-LASTING = (FileNotFoundError, NotADirectoryError, PermissionError)
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether ``error`` is one of a run's surroundings; any other the run would raise again.
-
-    Memory that is short is: a neighbour on the GPU, or on the machine, may have taken it.
-    """
-    if is_out_of_memory(error):
-        return True
-    return isinstance(error, OSError) and not isinstance(error, LASTING)
 
 
 class Worker(tune.Trainable):

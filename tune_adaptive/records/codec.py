@@ -50,6 +50,10 @@ UNREADABLE = (ValueError, RecursionError, OverflowError, MemoryError)
 """What the parsers of JSON and TOML raise: of bad text, of depth, of numbers, of size."""
 
 
+MISFITS = (msgspec.ValidationError, RecursionError, OverflowError, SystemError)
+"""What msgspec raises; before 0.20 a SystemError, of a whole number too large for a float."""
+
+
 class DecodeError(InputError):
     """What was read is not what it must be; every problem a line."""
 
@@ -113,7 +117,7 @@ def convert(value: object, kind: type[T], source: str) -> T:
     """
     try:
         found = msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+    except MISFITS as error:
         problems = [*_problems(value, kind, "")] or [str(error)]
         raise DecodeError(f"{source}: {text}" for text in problems) from error
     if unknown := [*_unknown(value, found, "")]:
@@ -195,7 +199,7 @@ def _problems(value: Any, kind: Any, path: str) -> Iterator[str]:
     else:
         try:
             msgspec.convert(value, kind)
-        except (msgspec.ValidationError, RecursionError, OverflowError):
+        except MISFITS:
             yield f"{path + ' = ' if path else ''}{shown(value)}: must be {_allowed(kind)}"
 
 

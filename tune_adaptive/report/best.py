@@ -95,7 +95,7 @@ class BestSchedule:
             ValueError: A number is outside its range.
         """
         from tune_adaptive.schedules import SCHEDULES, Horizon
-        from tune_adaptive.schedules.following import require_optimizer
+        from tune_adaptive.schedules.optimizer_steps import require_optimizer
 
         require_optimizer(optimizer)
         name, parameters = self.configuration.schedule, self.configuration.parameters

@@ -14,15 +14,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.schedules import baselines, documented, rivals
 from tune_adaptive.schedules.adaptive import AdaptiveLR
+from tune_adaptive.schedules.base import ListeningLR
 from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listener import Listener
-from tune_adaptive.schedules.listening import ListeningLR
-from tune_adaptive.schedules.open_loop import open_loop
+from tune_adaptive.schedules.interface import Listener
 from tune_adaptive.schedules.optimizers import (
     OPTIMIZERS,
     build_optimizer,
     set_mode,
 )
+from tune_adaptive.schedules.recorded import open_loop
 from tune_adaptive.schedules.requirements import is_installed, require_installed
 
 __all__ = [

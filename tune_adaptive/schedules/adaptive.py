@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tune_adaptive.schedules.accelerated import require_one_call_per_step
+from tune_adaptive.schedules.base import ListeningLR, like, rates_of, set_rate
 from tune_adaptive.schedules.bounds import Group, base_of, bounds_of, levels_of
 from tune_adaptive.schedules.clock import BudgetClock, is_asynchronous
 from tune_adaptive.schedules.configuration import (
@@ -35,14 +36,13 @@ from tune_adaptive.schedules.configuration import (
     AdaptiveConfiguration,
     check_state,
 )
-from tune_adaptive.schedules.following import (
+from tune_adaptive.schedules.level import Level
+from tune_adaptive.schedules.optimizer_steps import (
     OptimizerSteps,
     around,
     require_optimizer,
     warn_of_ignored,
 )
-from tune_adaptive.schedules.level import Level
-from tune_adaptive.schedules.listening import ListeningLR, like, rates_of, set_rate
 from tune_adaptive.schedules.shared_rates import SharedRates, begin, remember
 
 
@@ -56,7 +56,7 @@ class AdaptiveLR(ListeningLR):
 
     It follows torch's conventions, and three that torch leaves open. A call of :meth:`step`
     without an optimizer step before it (one that ``GradScaler`` skipped, or between
-    accumulated micro-batches) does not advance it; see ``following.py`` for optimizers within
+    accumulated micro-batches) does not advance it; see ``optimizer_steps.py`` for optimizers within
     others. Where something else changes a group's ``lr`` in between, as the members of a
     ``ChainedScheduler`` do, that change is kept: the group's ``lr`` is then this schedule's own
     times the other's factor, and the bounds hold for its own. An ``lr`` that is a tensor is

@@ -13,7 +13,7 @@ from tune_adaptive.schedules.configuration import (
     check_bounds,
     per_group,
 )
-from tune_adaptive.schedules.following import is_sgd
+from tune_adaptive.schedules.optimizer_steps import is_sgd
 
 ADAM_MAX_LR = 1e-2
 """What probing does not exceed with Adam-like optimizers: the first document's bound."""

@@ -11,9 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tune_adaptive.schedules.following import require_optimizer
-from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import (
+from tune_adaptive.schedules.base import (
     SIGNALS,
     ListeningLR,
     Signal,
@@ -22,6 +20,8 @@ from tune_adaptive.schedules.listening import (
     like,
     set_rates,
 )
+from tune_adaptive.schedules.horizon import Horizon
+from tune_adaptive.schedules.optimizer_steps import require_optimizer
 
 REFERENCE_BATCH_SIZE = 64
 UNKNOWN_LOAD = 0.5

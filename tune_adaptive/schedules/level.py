@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tune_adaptive.schedules.listening import floats, scalar
+from tune_adaptive.schedules.base import floats, scalar
 
 SPIKE_RATIO = 10.0
 NUM_SPIKE_WINDOWS = 20

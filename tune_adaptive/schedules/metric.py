@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tune_adaptive.schedules.listening import (
+from tune_adaptive.schedules.base import (
     ListeningLR,
     Signal,
     Window,

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LambdaLR, LRScheduler
 
-from tune_adaptive.schedules.horizon import Horizon
-from tune_adaptive.schedules.listening import (
+from tune_adaptive.schedules.base import (
     CopyableLR,
     explains_new_groups,
     keeps_tensors,
     rates_of,
     set_rates,
 )
+from tune_adaptive.schedules.horizon import Horizon
 
 Build = Callable[[int], LRScheduler]
 """Makes a scheduler for the number of steps that it is given."""

@@ -17,7 +17,7 @@ from tune_adaptive.errors import InputError
 from tune_adaptive.system.files import expanded
 from tune_adaptive.system.packages import meets
 from tune_adaptive.tasks.data import Description
-from tune_adaptive.tasks.hub import fetch
+from tune_adaptive.tasks.download import fetch
 
 DEFAULT_ENCODER = "google-bert/bert-base-uncased"
 PINNED = {DEFAULT_ENCODER: "86b5e0934494bd15c9632b12f734a8a67f723594"}

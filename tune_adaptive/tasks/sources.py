@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.tasks.datasets import Source
-from tune_adaptive.tasks.hub import fetch
+from tune_adaptive.tasks.download import fetch
 from tune_adaptive.tasks.images import SUFFIXES
 
 REQUIRED_SPLITS = ("train", "test")

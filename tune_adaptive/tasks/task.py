@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tune_adaptive.errors import EnvironmentFault, InputError, located
 from tune_adaptive.records.codec import Positive, convert
-from tune_adaptive.records.options import HOW, MAX_WHOLE, WHAT, Option
+from tune_adaptive.records.declared import HOW, MAX_WHOLE, WHAT, Option
 from tune_adaptive.records.runs import OPTIMIZER_NAMES
 from tune_adaptive.tasks.data import Dataset, Description
 from tune_adaptive.tasks.datasets import Augment

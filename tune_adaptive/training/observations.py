@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tune_adaptive.records.runs import RunSpec, Signal
 from tune_adaptive.schedules import Listener
-from tune_adaptive.schedules.listening import floats
+from tune_adaptive.schedules.base import floats
 from tune_adaptive.signals.resources import UsageMeter
 
 

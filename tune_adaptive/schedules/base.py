@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
-from tune_adaptive.schedules.following import track_calls, warn_of_order
+from tune_adaptive.schedules.optimizer_steps import track_calls, warn_of_order
 
 Signal = Literal["val_loss", "loss", "grad_norm"]
 SIGNALS: tuple[Signal, ...] = ("val_loss", "loss", "grad_norm")
@@ -55,7 +55,7 @@ class CopyableLR(LRScheduler):
 class ListeningLR(CopyableLR):
     """A scheduler with :meth:`observe`. The training loop tells it all that it knows.
 
-    A base class for convenience; what a loop asks of any schedule stands in ``listener.py``.
+    A base class for convenience; what a loop asks of any schedule stands in ``interface.py``.
 
     Attributes:
         val_interval: Steps between the validation losses it asks for; None is content

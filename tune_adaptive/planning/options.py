@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tune_adaptive.errors import InputError, did_you_mean
-from tune_adaptive.planning.presets import PRESETS
-from tune_adaptive.planning.typed import (
+from tune_adaptive.planning.parsing import (
     Shares,
     read_duration,
     read_schedules,
@@ -16,8 +15,9 @@ from tune_adaptive.planning.typed import (
     read_slowdown,
     read_tasks,
 )
+from tune_adaptive.planning.presets import PRESETS
 from tune_adaptive.records.ablations import ABLATIONS
-from tune_adaptive.records.options import (
+from tune_adaptive.records.declared import (
     HOW,
     HOW_MUCH,
     MAX_WHOLE,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
-from tune_adaptive.planning.request import Request
+from tune_adaptive.planning.options import Request
 from tune_adaptive.records.packing import MAX_TRIALS_ON_A_GPU
 from tune_adaptive.signals.capacity import Capacity, gpus_here
 

@@ -12,10 +12,10 @@ from tests.ray_backend.test_engine import plan
 from tests.training.test_loop import TASK
 from tune_adaptive.errors import InputError
 from tune_adaptive.planning import loading
+from tune_adaptive.planning.options import Request, read_request
+from tune_adaptive.planning.parsing import read_duration, read_slowdown
 from tune_adaptive.planning.prepare import TIME_RESERVE, within_time
 from tune_adaptive.planning.presets import PRESETS
-from tune_adaptive.planning.request import Request, read_request
-from tune_adaptive.planning.typed import read_duration, read_slowdown
 from tune_adaptive.records.plan import MAX_GROWTH, NAME
 from tune_adaptive.records.runs import Slowdown, file_name
 from tune_adaptive.schedules import SCHEDULES

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tune_adaptive.errors import InputError
-from tune_adaptive.records.options import read_plain
+from tune_adaptive.records.declared import read_plain
 from tune_adaptive.records.runs import Slowdown
 from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.tasks import Task
