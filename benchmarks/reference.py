@@ -24,7 +24,7 @@ from reference_tables import ASKED, TABLES, Experiment, read
 
 import tune_adaptive
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.analysis.stats import STUDIED
+from tune_adaptive.records.plan import STUDIED
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "reference"

@@ -9,7 +9,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from reference_tables import ASKED, Experiment, difference, is_found
 
-from tune_adaptive.analysis.stats import STUDIED
+from tune_adaptive.records.plan import STUDIED
 
 LOOKS: dict[str, dict[str, Any]] = {  # Okabe and Ito's colours
     ASKED[0]: {"color": "#D55E00", "marker": "s"},

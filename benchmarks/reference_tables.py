@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from torch.optim import AdamW
 
-from tune_adaptive.analysis.stats import ALPHA, STUDIED, Mean, mean_interval
+from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
+from tune_adaptive.records.plan import STUDIED
 from tune_adaptive.schedules.bounds import highest_lr
 from tune_adaptive.schedules.configuration import MAX_LR_RATIO
 

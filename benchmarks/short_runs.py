@@ -20,7 +20,8 @@ import torch
 import typer
 
 from tune_adaptive import load_schedule
-from tune_adaptive.analysis.stats import STUDIED, mean_interval
+from tune_adaptive.analysis.stats import mean_interval
+from tune_adaptive.records.plan import STUDIED
 from tune_adaptive.records.runs import Configuration, Recipe, RunSpec
 from tune_adaptive.schedules import Horizon
 from tune_adaptive.schedules.simulate import simulate

@@ -249,16 +249,17 @@ class Experiment:
             self.write()
         return path
 
-    def best(self, schedule: str = "adaptive", task: str | None = None) -> BestSchedule:
+    def best(self, schedule: str | None = None, task: str | None = None) -> BestSchedule:
         """Return a schedule's best configuration on a task, ready to be built.
 
         Args:
-            schedule: Its name.
+            schedule: Its name; None is the studied one.
             task: Of several tasks, which.
 
         Raises:
             InputError: Nothing was selected of it.
         """
+        schedule = schedule or self.analysis.plan.studied
         path = self.folder / "best" / file_name(self._task(task)) / f"{schedule}.toml"
         if not path.exists():
             known = sorted(path.stem for path in path.parent.glob("*.toml"))
@@ -266,7 +267,7 @@ class Experiment:
         return load_schedule(path)
 
     def verdict(self, task: str | None = None) -> Verdict:
-        """Return what can be said of adaptive on a task; its ``sentence`` says it in words."""
+        """Return what can be said of the studied schedule on a task, in words: ``sentence``."""
         return self.analysis.verdicts[self._task(task)]
 
     def trials(self) -> pd.DataFrame:

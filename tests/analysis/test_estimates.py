@@ -281,3 +281,32 @@ def test_an_ablation_is_worth_what_is_lost_without_it(tmp_path: Path) -> None:
     assert found.accuracy.mean == pytest.approx(0.77)
     assert found.worth is not None
     assert found.worth.mean == pytest.approx(0.04)
+
+
+def test_the_verdict_is_about_the_studied_schedule(tmp_path: Path) -> None:
+    """By the same rows, of another schedule: each difference the other way round."""
+    found = {}
+    for studied in ("adaptive", "step"):
+        (tmp_path / studied).mkdir()
+        maker = Maker(tmp_path / studied, ("adaptive", "step", "linear"), studied=studied)
+        for schedule, shift in (("adaptive", 0.03), ("step", 0.0), ("linear", -0.03)):
+            maker.select(schedule, 0.9 + shift)
+            maker.final(schedule, [base + shift for base in BASE])
+        found[studied] = maker.analysis()
+    ours, step = found["adaptive"], found["step"]
+    assert ours.verdicts[TASK].sentence.startswith(f"{TASK}: adaptive minus step +3.00 points")
+    assert step.verdicts[TASK].sentence.startswith(f"{TASK}: step minus adaptive -3.00 points")
+    assert [ours.verdicts[TASK].word, step.verdicts[TASK].word] == ["better", "worse"]
+    by_name = {each.baseline: each.difference.mean for each in step.comparisons[TASK]}
+    assert by_name == {"adaptive": pytest.approx(-0.03), "linear": pytest.approx(0.03)}
+    assert verdict_document(step)["studied"] == "step"
+
+
+def test_who_is_not_compared_gets_no_verdict(tmp_path: Path) -> None:
+    maker = Maker(tmp_path, ("adaptive", "step"), studied="linear")
+    for schedule in ("adaptive", "step"):
+        maker.select(schedule, 0.9)
+        maker.final(schedule, BASE)
+    verdict = maker.analysis().verdicts[TASK]
+    assert verdict.word is None
+    assert "linear is not among the schedules" in verdict.sentence

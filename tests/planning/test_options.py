@@ -96,6 +96,8 @@ def test_a_long_time_budget_makes_runs_longer_than_the_tasks_own() -> None:
             ["--preset", "nigth"],
             "got 'nigth'; did you mean 'night'?",
         ),
+        (["--studied", "cosine"], "--studied cosine: is not among the schedules"),
+        (["--studied", "stap"], "is not among the schedules; did you mean 'step'?"),
         (["--time-budget", "2 hours"], "must be like 8h"),
         (["--time-budget", "2h", "--epochs", "3"], "--time-budget solves for --epochs"),
         (["--time-budget", "2h", "--signals", "steady"], "--signals steady has none"),

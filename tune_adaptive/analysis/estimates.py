@@ -16,8 +16,6 @@ from tune_adaptive.analysis.audit import MAX_DRIFT, audit, breaches, canary_drif
 from tune_adaptive.analysis.check import Check
 from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.analysis.stats import (
-    STUDIED,
-    UNSTUDIED,
     Comparison,
     Mean,
     Verdict,
@@ -25,6 +23,7 @@ from tune_adaptive.analysis.stats import (
     equivalence_margin,
     judge,
     mean_interval,
+    unstudied,
 )
 from tune_adaptive.analysis.targets import (
     RATIOS,
@@ -174,27 +173,27 @@ class Analysis:
 
     @cached_property
     def untuned_comparisons(self) -> dict[str, list[Comparison]]:
-        """By task, adaptive's defaults compared with every other schedule after its search."""
+        """By task, the studied defaults compared with every other schedule after its search."""
         return {
             task.name: self._compare(
-                task.name, "final", self.history.default_runs(task.name, STUDIED)
+                task.name, "final", self.history.default_runs(task.name, self.plan.studied)
             )
             for task in self.plan.tasks
         }
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
-        """By task, in one of four words, how adaptive compares with the baseline of record."""
+        """By task, in one of four words, how the studied schedule compares."""
         return {task.name: self._judge(task.name) for task in self.plan.tasks}
 
     @cached_property
     def times_saved(self) -> dict[str, list[TimeSaved]]:
-        """By task, adaptive's time to the primary target beside every baseline's."""
+        """By task, the studied schedule's time to the primary target beside every baseline's."""
         found: dict[str, list[TimeSaved]] = {task.name: [] for task in self.plan.tasks}
         times = {(arm.task, arm.schedule): arm.to_target.get("primary") for arm in self.arms}
         for task, schedule in self.plan.arms:
-            ours, theirs = times.get((task, STUDIED)), times.get((task, schedule))
-            if schedule != STUDIED and ours is not None and theirs is not None:
+            ours, theirs = times.get((task, self.plan.studied)), times.get((task, schedule))
+            if schedule != self.plan.studied and ours is not None and theirs is not None:
                 horizon = self.history.task(task).num_epochs
                 saved = time_saved(schedule, ours, theirs, horizon)
                 found[task] += [saved] if saved else []
@@ -212,14 +211,15 @@ class Analysis:
 
     @cached_property
     def runs_needed(self) -> dict[str, list[RunsNeeded]]:
-        """By task, the tuned runs that each baseline needs to reach untuned adaptive."""
+        """By task, the tuned runs that each baseline needs to reach the studied defaults."""
         found = {}
         for task, curves in self.cost_curves.items():
-            untuned = self.history.val_accuracies(self.history.default_runs(task, STUDIED))
+            defaults = self.history.default_runs(task, self.plan.studied)
+            untuned = self.history.val_accuracies(defaults)
             found[task] = [
-                runs_needed(curve, untuned)
+                runs_needed(curve, untuned, self.plan.studied)
                 for curve in curves
-                if curve.schedule != STUDIED and STUDIED in self.plan.schedules
+                if curve.schedule != self.plan.studied and self.plan.studied in self.plan.schedules
             ]
         return found
 
@@ -304,19 +304,19 @@ class Analysis:
             )
             for schedule in self.plan.schedules
         }
-        ours = accuracies.pop(STUDIED, {})
+        ours = accuracies.pop(self.plan.studied, {})
         if studied is not None:
             ours = self.history.test_accuracies(studied)
         return compare(ours, accuracies, self.history.baseline_of_record(task))
 
     def _judge(self, task: str) -> Verdict:
-        if STUDIED not in self.plan.schedules:
-            return Verdict(task, None, f"{task}: {UNSTUDIED}.")
+        if self.plan.studied not in self.plan.schedules:
+            return Verdict(task, None, f"{task}: {unstudied(self.plan.studied)}.")
         comparisons = self.comparisons[task]
         record = next((each for each in comparisons if each.of_record), None)
         if record is None:
             strongest = self.history.baseline_of_record(task) or "a baseline"
-            sentence = f"{task}: no final runs of {STUDIED} and {strongest} to pair."
+            sentence = f"{task}: no final runs of {self.plan.studied} and {strongest} to pair."
             return Verdict(task, None, sentence)
         # One seed SD, of the runs that trained to their end: a diverged one is no noise.
         theirs = [
@@ -325,7 +325,8 @@ class Analysis:
             if run.last is not None and run.last.test_accuracy is not None
         ]
         margin = equivalence_margin(theirs)
-        return judge(task, record, len(self.plan.schedules) - 1, margin)
+        num_baselines = len(self.plan.schedules) - 1
+        return judge(task, record, num_baselines, margin, self.plan.studied)
 
     def _arm(self, task: str, schedule: str) -> ArmResult:
         history = self.history

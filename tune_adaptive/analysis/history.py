@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 
 from tune_adaptive.analysis.rows import Rows, Run
-from tune_adaptive.analysis.stats import STUDIED
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import Plan, TaskPlan, hash_file
 from tune_adaptive.records.runs import Stage
@@ -91,7 +90,7 @@ class History:
         baselines = {
             schedule: event.val_accuracy
             for (name, schedule), event in self.selected.items()
-            if name == task and schedule != STUDIED
+            if name == task and schedule != self.plan.studied
         }
         return max(baselines, key=lambda name: baselines[name]) if baselines else None
 

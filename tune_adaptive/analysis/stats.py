@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special, stats
 
-STUDIED = "adaptive"
-UNSTUDIED = f"no verdict, for {STUDIED} is not among the schedules"
 ALPHA = 0.05
 POWER = 0.8
 MIN_EQUIVALENCE_MARGIN = 0.002  # 0.2 percentage points
@@ -77,8 +75,10 @@ class Verdict:
     minimum_detectable: float | None = None
 
 
-def judge(task: str, record: Comparison, num_baselines: int, margin: float) -> Verdict:
-    """Turn the comparison with the baseline of record into a verdict.
+def judge(
+    task: str, record: Comparison, num_baselines: int, margin: float, studied: str = "ours"
+) -> Verdict:
+    """Turn the comparison of ``studied`` with the baseline of record into a verdict.
 
     ``better`` or ``worse`` where the Holm-adjusted exact sign-flip test rejects at 5%;
     else ``equivalent`` where two one-sided t tests at 5% place the difference within
@@ -91,7 +91,7 @@ def judge(task: str, record: Comparison, num_baselines: int, margin: float) -> V
     """
     difference = record.difference
     n, mean = difference.n, difference.mean
-    told = f"{task}: {STUDIED} minus {record.baseline} {_points(difference)}"
+    told = f"{task}: {studied} minus {record.baseline} {_points(difference)}"
     if n > 1 and record.p is None:
         same = "every run" if mean == 0 else "every run of a schedule"
         sentence = (
@@ -310,14 +310,19 @@ def _t_power(effect: float, n: int, alpha: float) -> float:
     return float(stats.nct.sf(critical, n - 1, effect * math.sqrt(n)))
 
 
-def promised(schedules: Sequence[str], n: int) -> str:
-    """Say what a comparison of ``schedules`` on ``n`` final seeds can find, before it is made."""
+def unstudied(studied: str) -> str:
+    """Say that there is no verdict on a schedule that is not compared."""
+    return f"no verdict, for {studied} is not among the schedules"
+
+
+def promised(schedules: Sequence[str], n: int, studied: str) -> str:
+    """Say what comparing ``studied`` with the others of ``schedules`` on ``n`` seeds can find."""
     if len(schedules) < 2:
         return "nothing to compare: one schedule"
-    if STUDIED not in schedules:
+    if studied not in schedules:
         return (
-            f"{UNSTUDIED}: the report shows the mean test accuracy of each on {n} final seeds, "
-            "with its interval, and tests no difference"
+            f"{unstudied(studied)}: the report shows the mean test accuracy of each on {n} final "
+            "seeds, with its interval, and tests no difference"
         )
     num_baselines = len(schedules) - 1
     effect = detectable_sd(n, num_baselines)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from scipy.stats import binomtest
 
 from tune_adaptive.analysis.history import History
-from tune_adaptive.analysis.stats import ALPHA, STUDIED, Mean, mean_interval
+from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
     )
 
 
-def runs_needed(curve: CostCurve, untuned: Sequence[float]) -> RunsNeeded:
+def runs_needed(curve: CostCurve, untuned: Sequence[float], studied: str = "ours") -> RunsNeeded:
     """Return the tuned runs that ``curve``'s schedule needs to reach the mean of ``untuned``.
 
     The interval covers at least 95%: half of the 5% goes to the t interval of that mean, half
@@ -97,9 +97,10 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float]) -> RunsNeeded:
     Args:
         curve: Of a baseline.
         untuned: Validation accuracies of the studied schedule's defaults, one a seed.
+        studied: Its name.
     """
     values, num = curve.witnesses, len(curve.witnesses)
-    told = f"{STUDIED} with its defaults reaches what {curve.schedule}"
+    told = f"{studied} with its defaults reaches what {curve.schedule}"
     if not num or len(untuned) < 2:
         why = (
             "no random-search controls" if not num else "its defaults were not run on enough seeds"

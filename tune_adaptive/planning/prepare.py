@@ -158,6 +158,7 @@ def _plan(
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,
+        studied=request.studied,
         final_slots=min(slots, max(1, capacity.gpus if takes_whole_gpus else 1)),
         ablations=request.ablations,
         signals=request.signals.partition(":")[0],

@@ -62,6 +62,9 @@ NumSeeds = Annotated[
 ClipNorm = Annotated[float, Meta(gt=0, description="a number > 0")]
 Note = str | Whole | float
 
+STUDIED = "adaptive"
+"""The schedule whose verdict is asked, where nobody says another."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What may become a file's name: experiments, schedules and each half of a task's name."""
 
@@ -195,6 +198,7 @@ class Plan:
         max_retries: How often a run is handed out again that came to a halt by no fault of its own.
         keep_every_s: Seconds between two checkpoints of a run.
         hang_after_s: Seconds after which an epoch that has not ended is taken to hang.
+        studied: The schedule whose verdict is asked: it is compared with all others.
         slowdown: What every selected configuration is run again under, if anything.
         run_time_budget_s: Seconds that a schedule which plans in time should take for a run;
             None lets it measure them.
@@ -230,6 +234,7 @@ class Plan:
     max_retries: Count = 3
     keep_every_s: PositiveAmount = 50.0
     hang_after_s: PositiveAmount = 600.0
+    studied: str = STUDIED
     slowdown: Slowdown | None = None
     run_time_budget_s: PositiveAmount | None = None
     time_budget_s: PositiveAmount | None = None
@@ -382,7 +387,7 @@ def _with_spaces(document: dict[str, Any], source: str) -> dict[str, Any]:
 def _contradictions(plan: Plan) -> Iterator[str]:
     """Say what of a plan does not fit the rest of it, each value being right by itself."""
     names = [task.name for task in plan.tasks]
-    for name in (plan.name, *plan.schedules):
+    for name in (plan.name, plan.studied, *plan.schedules):
         if not NAME.fullmatch(name):
             yield f"{shown(name)} is no name of an experiment or schedule"
     for name in names:

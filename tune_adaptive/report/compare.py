@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.analysis.stats import STUDIED, Mean, Verdict, mean_interval
+from tune_adaptive.analysis.stats import Mean, Verdict, mean_interval
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.records.plan import model_notes
 from tune_adaptive.report.write import render
@@ -63,7 +63,7 @@ def write_comparison(analyses: Sequence[Analysis], out: Path) -> list[Path]:
             title=", ".join(names),
             analyses=list(analyses),
             shared=shared,
-            studied=STUDIED,
+            studied=analyses[0].plan.studied,
             same_seed=len(set(seeds)) < len(seeds),
         )
         path = out / name
@@ -102,6 +102,7 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
             ("clip norm", [analysis.history.task(task).clip_norm for analysis in analyses]),
             ("precision", [analysis.history.task(task).precision for analysis in analyses]),
             ("model", [model_notes(analysis.history.task(task).notes) for analysis in analyses]),
+            ("studied schedule", [analysis.plan.studied for analysis in analyses]),
             ("search budget", [analysis.plan.budget for analysis in analyses]),
         ):
             if len(set(values)) > 1:
@@ -109,14 +110,15 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
                 problems.append(f"{task}: another {what} in each: {told}")
     if problems:
         raise InputError("\n".join(problems))
+    studied = analyses[0].plan.studied
     schedules = tuple(
         schedule
         for schedule in analyses[0].plan.schedules
-        if schedule != STUDIED and all(schedule in each.plan.schedules for each in analyses)
+        if schedule != studied and all(schedule in each.plan.schedules for each in analyses)
     )
-    if not schedules or any(STUDIED not in each.plan.schedules for each in analyses):
-        raise InputError(f"these experiments do not share {STUDIED} and a baseline")
-    return [_shared(analyses, task, (STUDIED, *schedules)) for task in tasks]
+    if not schedules or any(studied not in each.plan.schedules for each in analyses):
+        raise InputError(f"these experiments do not share {studied} and a baseline")
+    return [_shared(analyses, task, (studied, *schedules)) for task in tasks]
 
 
 def _shared(analyses: Sequence[Analysis], task: str, schedules: tuple[str, ...]) -> Shared:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
-from tune_adaptive.analysis.stats import STUDIED, Mean
+from tune_adaptive.analysis.stats import Mean
 from tune_adaptive.records.runs import RECIPE_NAMES, EpochResult
 from tune_adaptive.records.spaces import Parameter
 from tune_adaptive.report.drawing import Figure, blank, draw_mean, finished, looks
@@ -108,15 +108,15 @@ def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
             described.append(f"{each.baseline} {100 * difference.mean:+.2f}")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(
-            xlabel=f"{STUDIED} minus baseline, test accuracy [percentage points]",
+            xlabel=f"{analysis.plan.studied} minus baseline, test accuracy [percentage points]",
             yticks=range(len(comparisons)),
             yticklabels=[each.baseline for each in comparisons],
             ylim=(len(comparisons) - 0.5, -0.5),
         )
         alt = (
-            f"Paired differences in test accuracy, {STUDIED} minus each baseline, in percentage "
-            "points, with 95% intervals and a tick for each seed; the shaded band is where they "
-            f"count as equivalent: {'; '.join(described)}."
+            f"Paired differences in test accuracy, {analysis.plan.studied} minus each baseline, in "
+            "percentage points, with 95% intervals and a tick for each seed; the shaded band is "
+            f"where they count as equivalent: {'; '.join(described)}."
         )
         yield finished(canvas, [axes], task, "differences", "comparison", "Paired differences", alt)
 
@@ -183,7 +183,9 @@ def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
                 for curve, values in zip(curves, drawn, strict=True):
                     curve += [*values, math.nan]
             look: Any = {"color": style.colour, "linestyle": style.line, "linewidth": 0.9}
-            look |= {"alpha": 0.9, "zorder": 3} if schedule == STUDIED else {"alpha": 0.4}
+            look |= (
+                {"alpha": 0.9, "zorder": 3} if schedule == analysis.plan.studied else {"alpha": 0.4}
+            )
             for column in (0, 1):
                 label = None if column else schedule
                 grid[0, column].plot(curves[column], curves[2], label=label, **look)
@@ -242,14 +244,14 @@ def _trials(analysis: Analysis, task: str, schedule: str) -> list[tuple[Run, Epo
 def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
     """Full-length trials over each common hyperparameter, and over the studied one's own."""
     spaces = analysis.history.task(task).spaces
-    own = spaces.get(STUDIED, next(iter(spaces.values()))).parameters
+    own = spaces.get(analysis.plan.studied, next(iter(spaces.values()))).parameters
     names = [parameter.name for parameter in own if parameter.type != "categorical"]
     num_rows = math.ceil(len(names) / 3)
     with blank(num_rows, 3, height=0.6 + 1.7 * num_rows) as (canvas, grid):
         flat = list(grid.flat)
         for axes, name in zip(flat, names, strict=False):
             for schedule, style in zip(analysis.plan.schedules, looks(analysis), strict=True):
-                if schedule != STUDIED and name not in RECIPE_NAMES:
+                if schedule != analysis.plan.studied and name not in RECIPE_NAMES:
                     continue
                 points = [
                     (float(values[name]), 100 * last.val_accuracy)
@@ -284,10 +286,11 @@ def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
 
 def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
     """Every full-length trial of the studied schedule, one line each."""
-    if STUDIED not in analysis.plan.schedules:
+    studied = analysis.plan.studied
+    if studied not in analysis.plan.schedules:
         return
-    trials = _trials(analysis, task, STUDIED)
-    space = analysis.history.task(task).spaces[STUDIED]
+    trials = _trials(analysis, task, studied)
+    space = analysis.history.task(task).spaces[studied]
     if not trials:
         return
     values = [100 * last.val_accuracy for _, last in trials]
@@ -302,12 +305,18 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
         axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
         axes.set(yticks=(0, 1), yticklabels=("lowest", "highest"), ylim=(-0.05, 1.05))
         alt = (
-            f"Each line is a full-length trial of {STUDIED} through its hyperparameters, each "
+            f"Each line is a full-length trial of {studied} through its hyperparameters, each "
             f"between its bounds, to its validation accuracy from {low:.2f}% to {high:.2f}%; the "
             "darker and thicker, the better. A gap: the parameter did not apply."
         )
         yield finished(
-            canvas, [axes], task, "parallel", "search", f"Parallel coordinates of {STUDIED}", alt
+            canvas,
+            [axes],
+            task,
+            "parallel",
+            "search",
+            f"Parallel coordinates of {studied}",
+            alt,
         )
 
 

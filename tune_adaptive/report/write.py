@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tune_adaptive.analysis.across import claim
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.analysis.stats import STUDIED, Mean
+from tune_adaptive.analysis.stats import Mean
 from tune_adaptive.analysis.tables import tables
 from tune_adaptive.analysis.targets import RATIOS
 from tune_adaptive.errors import last_line
@@ -52,7 +52,7 @@ def verdict_document(analysis: Analysis) -> dict[str, Any]:
     return {
         "version": VERDICT_VERSION,
         "experiment": analysis.plan.name,
-        "studied": STUDIED,
+        "studied": analysis.plan.studied,
         "plan_sha256": analysis.history.plan_sha256,
         "exploratory": analysis.history.exploratory,
         "timing_void": analysis.timing_void,
@@ -114,7 +114,7 @@ def _render_report(name: str, analysis: Analysis, figures: list[Figure]) -> str:
         plan=analysis.plan,
         history=analysis.history,
         drawn=drawn,
-        studied=STUDIED,
+        studied=analysis.plan.studied,
         ratios=RATIOS,
         claim=claim([task.name for task in analysis.plan.tasks], analysis.usable_tasks),
         void=analysis.timing_void,

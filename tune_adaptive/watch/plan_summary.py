@@ -44,7 +44,7 @@ def show_plan(plan: Plan, console: Console) -> None:
             "times a task's own number of epochs; --epochs sets another",
             highlight=False,
         )
-    console.print(promised(plan.schedules, plan.num_final_seeds), highlight=False)
+    console.print(promised(plan.schedules, plan.num_final_seeds, plan.studied), highlight=False)
 
 
 def share(task: TaskPlan) -> str:
