@@ -14,8 +14,8 @@ import typer
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.system.console import run_command
 from tune_adaptive.tasks import DATASETS, TaskOptions, inapplicable, unknown_task
+from tune_adaptive.tasks.files import find_files
 from tune_adaptive.tasks.pretrained import DEFAULT_ENCODER, FILES, find_checkpoint
-from tune_adaptive.tasks.sources import find_files
 
 
 def main(

@@ -28,8 +28,8 @@ from tune_adaptive.tasks.data import (
     split_validation,
 )
 from tune_adaptive.tasks.datasets import DATASETS, Source
+from tune_adaptive.tasks.files import Files, find_files
 from tune_adaptive.tasks.read import read_files
-from tune_adaptive.tasks.sources import Files, find_files
 from tune_adaptive.tasks.tokens import Encoder
 
 VERSION = 2

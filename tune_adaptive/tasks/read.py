@@ -14,8 +14,8 @@ from tune_adaptive.errors import InputError
 from tune_adaptive.tasks.classes import Classes, raise_all
 from tune_adaptive.tasks.data import Labels
 from tune_adaptive.tasks.datasets import Source
+from tune_adaptive.tasks.files import Files, images_of, readable
 from tune_adaptive.tasks.images import decode
-from tune_adaptive.tasks.sources import Files, images_of, readable
 from tune_adaptive.tasks.tables import Table, read_table
 
 COLUMNS = {"image": ("image", "img"), "text": ("text",)}

@@ -16,8 +16,8 @@ import typer
 
 from tune_adaptive.tasks.data import stratified
 from tune_adaptive.tasks.datasets import DATASETS
+from tune_adaptive.tasks.files import find_files
 from tune_adaptive.tasks.read import read_files
-from tune_adaptive.tasks.sources import find_files
 
 HERE = Path(__file__).parent
 SEED = 2017  # the year of the data set
