@@ -7,9 +7,10 @@ from pathlib import Path
 from tests.ray_backend.test_engine import plan
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.records import ledger
-from tune_adaptive.records.plan import DataFacts, Plan
+from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Stage, Status
 from tune_adaptive.records.spaces import Parameter, SearchSpace
+from tune_adaptive.records.task_plan import DataFacts
 
 TASK = "tiny/linear"
 STEPS = 3 * 7  # 100 examples in batches of 16

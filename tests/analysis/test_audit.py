@@ -14,8 +14,8 @@ from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.errors import InputError
 from tune_adaptive.records import ledger
 from tune_adaptive.records.ablations import ABLATIONS
-from tune_adaptive.records.plan import DataFacts
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Slowdown
+from tune_adaptive.records.task_plan import DataFacts
 from tune_adaptive.report.write import write_report
 
 OPENED = "The test split is opened once by each run after the selection"

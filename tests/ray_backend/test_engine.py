@@ -20,9 +20,10 @@ from tests.training.test_loop import TASK, linear, tiny_data
 from tune_adaptive.protocol.fixed_runs import FixedRuns
 from tune_adaptive.ray_backend import engine
 from tune_adaptive.ray_backend.engine import execute
-from tune_adaptive.records.plan import Plan, TaskPlan
+from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status
 from tune_adaptive.records.spaces import Parameter, SearchSpace
+from tune_adaptive.records.task_plan import TaskPlan
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description
 from tune_adaptive.training.checkpoints import CheckpointStore

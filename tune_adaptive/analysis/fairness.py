@@ -10,8 +10,8 @@ from scipy import stats
 from tune_adaptive.analysis.check import Check, make_check
 from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.records import ledger
-from tune_adaptive.records.plan import MAX_CLASS_RATIO, TaskPlan
 from tune_adaptive.records.runs import RECIPE_NAMES
+from tune_adaptive.records.task_plan import MAX_CLASS_RATIO, TaskPlan
 
 BUDGET_TOLERANCE = 0.02
 MIN_RANK_CORRELATION = 0.6

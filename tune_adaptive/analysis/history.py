@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tune_adaptive.analysis.rows import Rows, Run
 from tune_adaptive.records import ledger
-from tune_adaptive.records.plan import Plan, TaskPlan, hash_file
+from tune_adaptive.records.plan import Plan, hash_file
 from tune_adaptive.records.runs import Stage
+from tune_adaptive.records.task_plan import TaskPlan
 
 __all__ = ["History", "Run"]
 

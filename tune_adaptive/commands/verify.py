@@ -24,7 +24,7 @@ from tune_adaptive.records.codec import (
     Proportion,
     convert,
 )
-from tune_adaptive.records.plan import (
+from tune_adaptive.records.task_plan import ClipNorm, Note
     FIRST_SEED,
     SEEDS_PER_EXPERIMENT,
     ClipNorm,

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 
 from tune_adaptive.errors import EnvironmentFault
-from tune_adaptive.records.plan import DataFacts
+from tune_adaptive.records.task_plan import DataFacts
 from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.tasks import Dataset, Task
 from tune_adaptive.tasks.arrays import num_contained

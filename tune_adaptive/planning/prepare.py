@@ -26,9 +26,10 @@ from tune_adaptive.ray_backend.cluster import joined, on_a_worker
 from tune_adaptive.ray_backend.sessions import session_folder
 from tune_adaptive.records.ledger import Event
 from tune_adaptive.records.packing import Packed, trials_on_a_gpu
-from tune_adaptive.records.plan import MAX_GROWTH, NAME, Plan, TaskPlan, check_plan
+from tune_adaptive.records.plan import MAX_GROWTH, NAME, Plan, check_plan
 from tune_adaptive.records.runs import Signal
 from tune_adaptive.records.spaces import SearchSpace
+from tune_adaptive.records.task_plan import TaskPlan
 from tune_adaptive.signals.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.signals.mps import mps_pipe_directory

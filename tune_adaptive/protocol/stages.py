@@ -24,7 +24,7 @@ from tune_adaptive.protocol.arms import Arm, Arms, Candidate
 from tune_adaptive.protocol.fixed_runs import FixedRuns, StageJobs
 from tune_adaptive.records import ledger as record
 from tune_adaptive.records.ablations import ablate
-from tune_adaptive.records.plan import CANARY_EPOCHS, Plan, TaskPlan
+from tune_adaptive.records.plan import CANARY_EPOCHS, Plan
 from tune_adaptive.records.runs import (
     RECIPE_NAMES,
     Configuration,
@@ -34,6 +34,7 @@ from tune_adaptive.records.runs import (
     Status,
     file_name,
 )
+from tune_adaptive.records.task_plan import TaskPlan
 
 MAX_FAILURES_ALIKE = 5
 DIGITS = re.compile(r"\d+")  # addresses, ids and sizes differ where the reason does not

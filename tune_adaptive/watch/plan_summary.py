@@ -5,7 +5,8 @@ from rich.table import Table
 
 from tune_adaptive.analysis.stats import promised
 from tune_adaptive.records.packing import in_words
-from tune_adaptive.records.plan import MAX_GROWTH, Plan, TaskPlan
+from tune_adaptive.records.plan import MAX_GROWTH, Plan
+from tune_adaptive.records.task_plan import TaskPlan
 from tune_adaptive.watch.progress import duration
 
 
