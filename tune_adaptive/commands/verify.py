@@ -24,15 +24,14 @@ from tune_adaptive.records.codec import (
     Proportion,
     convert,
 )
-from tune_adaptive.records.task_plan import ClipNorm, Note
+from tune_adaptive.records.plan import (
     FIRST_SEED,
     SEEDS_PER_EXPERIMENT,
-    ClipNorm,
-    Note,
     Seed,
     model_notes,
 )
 from tune_adaptive.records.runs import Configuration, Precision, RunSpec, SignalSource
+from tune_adaptive.records.task_plan import ClipNorm, Note
 from tune_adaptive.report.best import BestSchedule, load_schedule
 from tune_adaptive.system.console import run_command
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, inapplicable, read_own_task, read_task
