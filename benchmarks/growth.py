@@ -10,7 +10,7 @@ budget for random-search controls. Each row is a process of its own, warmed up b
 CPU is the process's, memory what Python holds more than before (``tracemalloc``, in a second
 process).
 
-``--tune N`` hands N runs of 3 epochs to ``tuning.engine.execute`` on 2 slots with workers that
+``--tune N`` hands N runs of 3 epochs to ``ray_backend.engine.execute`` on 2 slots with workers that
 answer immediately: the driver's CPU then is Ray Tune's controller, beside nothing of ours.
 """
 

@@ -29,7 +29,9 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a package in a later version than the oldest that is allowed."""
+    """Skip what needs a package in a later version than the oldest, where ``.ci/oldest`` tests."""
+    if "OLDEST_VERSIONS" not in os.environ:
+        return
     lacking = {name: REQUIREMENTS[name] for name in REQUIREMENTS if not is_installed(name)}
     for item in items:
         names = getattr(getattr(item, "callspec", None), "params", {}).values()

@@ -146,6 +146,8 @@ def test_a_file_system_without_locks_is_met_by_a_file(
 ) -> None:
     without_locks(monkeypatch, number)
     for _ in range(2):  # it was let go of
+        with ledger.locked(folder):
+            assert (folder / ledger.LOCK_FILE).is_file(), "ours, not filelock's own stand-in"
         with (
             ledger.locked(folder),
             pytest.raises(InputError, match=f"process {os.getpid()} on .* is running it"),

@@ -144,7 +144,8 @@ def test_a_new_group_is_taken_in_or_refused_in_one_way(name: str, warmup_steps: 
         assert "2 groups now, 1 then" in str(error)
         assert name not in ("adaptive", "plateau", "greedy")
     else:
-        assert len(schedule.get_last_lr()) == 2
+        moves = name not in ("constant", "schedule_free", "plateau", "greedy")
+        assert rates(schedule.optimizer)[1] < 0.4 or not moves, "it was left as it is"
 
 
 @pytest.mark.parametrize("name", ["step", "exponential"])

@@ -11,7 +11,7 @@ import pytest
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.planning.prepare import versions_here
 from tune_adaptive.ray_backend.cluster import Dashboard
-from tune_adaptive.schedules import is_installed
+from tune_adaptive.schedules import is_installed, require_installed
 from tune_adaptive.system import packages
 from tune_adaptive.watch.trackers import check_trackers
 
@@ -36,6 +36,21 @@ def test_a_folder_is_no_package(only_folders: Path) -> None:
         Dashboard.check()
     assert not is_installed("schedule_free")
     assert not is_installed("prodigy")
+
+
+@pytest.mark.parametrize(("found", "is_met"), [("5.5.4", False), ("5.6.0", True), ("?", True)])
+def test_a_schedule_says_which_version_it_needs(
+    monkeypatch: pytest.MonkeyPatch, found: str, is_met: bool
+) -> None:
+    """Where the version is unknown, it is tried."""
+    version = packages.UNKNOWN if found == "?" else found
+    monkeypatch.setattr(packages, "version", lambda name: version)
+    assert is_installed("greedy") is is_met
+    if is_met:
+        require_installed("greedy")
+        return
+    with pytest.raises(EnvironmentFault, match=r"pip install 'transformers>=5\.6'"):
+        require_installed("greedy")
 
 
 def test_a_module_with_code_is_one(only_folders: Path) -> None:

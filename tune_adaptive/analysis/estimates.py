@@ -1,7 +1,7 @@
 """Ledger -> estimates, intervals, verdicts. No torch, no ray.
 
-The estimand of a task is the paired mean difference in test accuracy, adaptive minus
-the baseline of record: the baseline with the best validation accuracy when selected.
+The estimand of a task is the paired mean difference in test accuracy, the studied schedule minus
+the baseline of record: the one with the best validation accuracy when selected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -163,7 +163,7 @@ class Analysis:
 
     @cached_property
     def comparisons(self) -> dict[str, list[Comparison]]:
-        """By task, adaptive compared with every other schedule."""
+        """By task, the studied schedule compared with every other."""
         return {task.name: self._compare(task.name, "final") for task in self.plan.tasks}
 
     @cached_property

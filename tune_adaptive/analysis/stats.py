@@ -33,7 +33,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Adaptive minus one baseline in test accuracy, paired by seed.
+    """The studied schedule minus one baseline in test accuracy, paired by seed.
 
     Attributes:
         baseline: The other schedule.
@@ -312,7 +312,7 @@ def _t_power(effect: float, n: int, alpha: float) -> float:
 
 def unstudied(studied: str) -> str:
     """Say that there is no verdict on a schedule that is not compared."""
-    return f"no verdict, for {studied} is not among the schedules"
+    return f"no verdict, for {studied} is not among the schedules (--studied names another)"
 
 
 def promised(schedules: Sequence[str], n: int, studied: str) -> str:

@@ -191,8 +191,10 @@ def cpus() -> Iterator[Finding]:
     can = [name for name in ("avx2", "avx512_f", *sorted(BF16)) if name in capabilities]
     limited = f" (the container's quota is {quota:g})" if quota is not None else ""
     found = f"{here} of {there} cores{limited}, {platform.machine()}, "
-    found += f"{', '.join(can) or 'no vectors known'}; "
+    found += f"{', '.join(can) or 'no vectors'}; "
     found += "bf16 is tried" if BF16 & capabilities else "no bf16, so fp32"
+    if not capabilities:
+        found += " (as far as this torch can say)"
     problem = remedy = ""
     if quota is not None and quota < 0.9:
         problem = f"the container may use {quota:g} of a CPU: everything takes longer"

@@ -26,7 +26,7 @@ from tune_adaptive.records.declared import (
     Option,
     declared,
 )
-from tune_adaptive.records.plan import MAX_BUDGET, SEEDS_PER_STAGE, STUDIED
+from tune_adaptive.records.plan import MAX_BUDGET, SEEDS_PER_STAGE
 from tune_adaptive.records.runs import Slowdown
 from tune_adaptive.records.space_files import default_space_dir
 from tune_adaptive.schedules import PLANS_IN_TIME, SCHEDULES, require_installed
@@ -72,9 +72,9 @@ class Request:
             is_repeatable=True,
         ),
     ] = ("adaptive", "step", "exponential")
-    studied: Annotated[str, Option(WHAT, "Schedule that the verdict is about.", "studied")] = (
-        STUDIED
-    )
+    studied: Annotated[
+        str | None, Option(WHAT, "Schedule that the verdict is about.", "studied")
+    ] = None
     space_dir: Annotated[Path, Option(WHAT, "Folder of search spaces.", "space")] = field(
         default_factory=default_space_dir
     )
@@ -297,7 +297,7 @@ def _can_ablate(schedules: Sequence[str]) -> bool:
 
 def _of_schedules(request: Request) -> Iterator[str]:
     studied = request.studied
-    if studied != STUDIED and studied not in request.schedules:
+    if studied is not None and studied not in request.schedules:
         near = did_you_mean(studied, request.schedules)
         yield f"--studied {studied}: is not among the schedules{near}"
     if request.ablations and not _can_ablate(request.schedules):

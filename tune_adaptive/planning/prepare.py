@@ -26,7 +26,7 @@ from tune_adaptive.ray_backend.cluster import joined, on_a_worker
 from tune_adaptive.ray_backend.sessions import session_folder
 from tune_adaptive.records.ledger import Event
 from tune_adaptive.records.packing import Packed, trials_on_a_gpu
-from tune_adaptive.records.plan import MAX_GROWTH, NAME, Plan, check_plan
+from tune_adaptive.records.plan import MAX_GROWTH, NAME, STUDIED, Plan, check_plan
 from tune_adaptive.records.runs import Signal
 from tune_adaptive.records.spaces import SearchSpace
 from tune_adaptive.records.task_plan import TaskPlan
@@ -159,7 +159,7 @@ def _plan(
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,
-        studied=request.studied,
+        studied=request.studied or STUDIED,
         final_slots=min(slots, max(1, capacity.gpus if takes_whole_gpus else 1)),
         ablations=request.ablations,
         signals=request.signals.partition(":")[0],

@@ -37,6 +37,10 @@ try:
 except ImportError:  # an older Ray, which asks for no token
     AuthenticationTokenLoader = None
 
+NO_TOKEN = (
+    "warning: this Ray is too old to ask for a token: every user of this machine can reach the "
+    "search, and run code by it; pip install --upgrade 'ray[tune]'"
+)
 DASHBOARD_NEEDS = ("aiohttp_cors", "opencensus", "prometheus_client")  # of ray[default]
 MIN_OBJECT_STORE_BYTES = 256 * 2**20
 CONNECT_S = 5.0
@@ -72,6 +76,8 @@ class Dashboard:
 
     def __str__(self) -> str:
         whose = f"asks for the token in {self.token_path}" if self.token_path else "is its owner's"
+        if self.token_path and not asks_for_token():
+            whose = "lets every user of this machine in: this Ray is too old for tokens"
         return f"dashboard: {self.url}, which {whose}"
 
 
@@ -152,6 +158,8 @@ def own_ray(
                     _temp_dir=str(sessions),
                     _plasma_directory=store_folder(sessions),
                 )
+            if not asks_for_token():
+                print(NO_TOKEN, file=sys.stderr)
             if show_dashboard is not None:
                 show_dashboard(Dashboard(f"http://{started.dashboard_url}", token))
             yield

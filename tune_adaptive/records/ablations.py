@@ -1,4 +1,4 @@
-"""The studied schedule without each of its parts: which part earns what."""
+"""Schedules without each of their parts: which part earns what."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -6,6 +6,7 @@ when the ledger is opened again.
 """
 
 import errno
+import fcntl
 import os
 import socket
 import sys
@@ -246,10 +247,9 @@ def locked(folder: Path) -> Iterator[None]:
     lock: BaseFileLock = FileLock(folder / "lock", timeout=0)
     try:
         try:
+            with (folder / "plan.toml").open("rb") as file:  # filelock's own stand-in is no lock:
+                fcntl.flock(file, fcntl.LOCK_SH)  # the next one that comes may remove it
             lock.acquire()
-            if isinstance(lock, SoftFileLock):  # filelock's stand-in, which the next one removes
-                lock.release()
-                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         except Timeout:
             raise
         except OSError as error:  # ENOLCK, EOPNOTSUPP, EPERM: each file system has its own

@@ -81,7 +81,7 @@ class Plan:
         num_select_seeds: Fresh seeds of each candidate.
         num_final_seeds: Fresh seeds of each selected configuration, and of each default.
         final_slots: Runs that are at work at once after the selection: one a device.
-        ablations: Whether the studied schedule is run again without each of its parts.
+        ablations: Whether those in ``ABLATIONS`` are run again without each of their parts.
         signals: ``live``, ``steady`` or ``replay``.
         num_gpus: GPUs the cluster has or was told it has.
         num_cpus: CPUs the cluster has.

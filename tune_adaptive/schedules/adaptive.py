@@ -195,7 +195,7 @@ class AdaptiveLR(ListeningLR):
         return self._level.diverged
 
     @property
-    def bounds(self) -> list[tuple[float, float]]:
+    def bounds(self) -> list[tuple[float, float]]:  # type: ignore[override]
         """Lowest and highest rate of each param group."""
         return [(min_lr, max_lr) for _, _, min_lr, max_lr in self._groups]
 

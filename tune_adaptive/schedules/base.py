@@ -26,6 +26,7 @@ class CopyableLR(LRScheduler):
     _is_initial = False
 
     def _initial_step(self) -> None:
+        self.base_lrs = [like(lr, lr) for lr in self.base_lrs]  # torch 2.6 shares its tensors
         self._step_count = 0
         self._is_initial = True
         try:
@@ -44,7 +45,13 @@ class CopyableLR(LRScheduler):
 
     def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        set_rates(self.optimizer, self.get_lr())
+        self._get_lr_called_within_step = True
+        try:
+            closed = None if epoch is None else getattr(self, "_get_closed_form_lr", None)
+            lrs = closed() if closed is not None else self.get_lr()
+        finally:
+            self._get_lr_called_within_step = False
+        set_rates(self.optimizer, lrs)
         self._last_lr = rates_of(self.optimizer)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -61,10 +68,12 @@ class ListeningLR(CopyableLR):
         val_interval: Steps between the validation losses it asks for; None is content
             with one at each epoch's end.
         wants_grad_norm: Whether it asks for the norm of the gradient at each step.
+        bounds: Lowest and highest rate of each param group; None where it declares none.
     """
 
     val_interval: int | None = None
     wants_grad_norm: bool = False
+    bounds: Sequence[tuple[float, float]] | None = None
 
     def observe(
         self,
@@ -105,11 +114,6 @@ class ListeningLR(CopyableLR):
     def diverged(self) -> bool:
         """Whether the run should end because its loss is not finite any more."""
         return False
-
-    @property
-    def bounds(self) -> list[tuple[float, float]] | None:
-        """Lowest and highest rate of each param group; None where it declares none."""
-        return None
 
     def paused(self) -> AbstractContextManager[None]:
         """Keep the time spent inside off the schedule's clock."""
@@ -190,7 +194,8 @@ def set_rate(group: dict[str, Any], lr: float | Tensor) -> None:
 def keeps_tensors(optimizer: Optimizer) -> Iterator[None]:
     """Fill rates that are tensors in place where another's schedule puts new ones there.
 
-    transformers' ``GreedyLR`` does, and torch's ``CosineAnnealingWarmRestarts`` before 2.9.
+    transformers' ``GreedyLR`` does, and in torch 2.6 ``CosineAnnealingWarmRestarts`` and
+    ``ReduceLROnPlateau``.
     """
     before = [group["lr"] for group in optimizer.param_groups]
     yield

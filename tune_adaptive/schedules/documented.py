@@ -56,7 +56,7 @@ class _StatefulLR(ListeningLR):
         super().__init__(optimizer)
 
     @property
-    def bounds(self) -> list[tuple[float, float]]:
+    def bounds(self) -> list[tuple[float, float]]:  # type: ignore[override]
         """The same for every param group."""
         return [(self.min_lr, self.max_lr)] * len(self.optimizer.param_groups)
 

@@ -72,6 +72,8 @@ class PhasedLR(CopyableLR):
                 self._phases[i].step(0)
         elif t <= self._end:
             self._phases[i].step()
+        if len(self.optimizer.param_groups) != len(self.base_lrs) and t <= self._end:
+            _require_all_groups(self._phases[i])
 
     def _begin(self) -> None:
         """Undo what building the phases did to the rates, and begin with the first."""
@@ -100,6 +102,15 @@ class PhasedLR(CopyableLR):
             setattr(self, name, list(state_dict[name]))
         for phase, state in zip(self._phases, state_dict["phases"], strict=True):
             phase.load_state_dict(dict(state))  # CyclicLR takes a key out of it
+
+
+def _require_all_groups(phase: LRScheduler) -> None:
+    """Raise ValueError, as new versions of torch do, where a scheduler leaves out new groups."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that get_lr is called outside of a step
+        lrs = phase.get_lr()
+    if len(lrs) != len(phase.optimizer.param_groups):
+        raise ValueError(f"{len(lrs)} rates for {len(phase.optimizer.param_groups)} groups")
 
 
 def after_warmup(optimizer: Optimizer, horizon: Horizon, *phases: tuple[Build, int]) -> PhasedLR:
