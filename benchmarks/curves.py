@@ -78,7 +78,7 @@ def main(seeds: Annotated[int, typer.Option(help="Seeds a configuration.")] = 3)
             precision=precision,
             signals="steady",
         )
-        accuracies = [result.val_accuracy for result in train(run, material)]
+        accuracies = [result.val_metric for result in train(run, material)]
         with FILE.open("a", encoding="utf-8", newline="") as file:
             row = [*values.values(), precision, *accuracies]
             csv.writer(file, lineterminator="\n").writerow(row)

@@ -187,7 +187,7 @@ def answer(run: RunSpec, epoch: int) -> EpochResult:
         planned_steps=79 * run.num_epochs,
         train_loss=1.0,
         val_loss=1.0,
-        val_accuracy=accuracy,
+        val_metric=accuracy,
         lrs=(1e-3,) * 20,
         lr_steps=tuple(range(0, 79, 4)),
         progress=epoch / run.num_epochs,

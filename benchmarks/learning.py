@@ -88,7 +88,7 @@ def main(
                 precision=precision,
             )
             *_, last = train(run, material, open_test=lambda test=test: test)
-            accuracies.append(100 * last.test_accuracy)
+            accuracies.append(100 * last.test_metric)
         epoch_s = (time.perf_counter() - start) / row.num_seeds / row.num_epochs
         spread = f" ({min(accuracies):.2f} to {max(accuracies):.2f})" * (len(accuracies) > 1)
         print(

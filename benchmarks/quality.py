@@ -142,7 +142,7 @@ def ours(
                 yield Told(spent, curve[-1] if status == "completed" else None)
 
 
-def _result(epoch: int, val_accuracy: float) -> EpochResult:
+def _result(epoch: int, val_metric: float) -> EpochResult:
     return EpochResult(
         epoch=epoch,
         epoch_equivalents=float(epoch),
@@ -150,7 +150,7 @@ def _result(epoch: int, val_accuracy: float) -> EpochResult:
         planned_steps=NUM_EPOCHS,
         train_loss=1.0,
         val_loss=1.0,
-        val_accuracy=val_accuracy,
+        val_metric=val_metric,
         lrs=(),
         lr_steps=(),
         progress=epoch / NUM_EPOCHS,
@@ -188,13 +188,13 @@ def stock(
 
     searcher = OptunaSearch(
         space=_define_by_run,
-        metric="val_accuracy",
+        metric="val_metric",
         mode="max",
         points_to_evaluate=list(first) or None,
         seed=seed,
     )
     scheduler = ASHAScheduler(
-        metric="val_accuracy",
+        metric="val_metric",
         mode="max",
         max_t=NUM_EPOCHS,
         grace_period=grace_period,
@@ -212,7 +212,7 @@ def stock(
         for trial, curve, num_done in list(running.values()):
             spent += 1
             epoch = num_done + 1
-            result = {"training_iteration": epoch, "val_accuracy": curve[num_done]}
+            result = {"training_iteration": epoch, "val_metric": curve[num_done]}
             if scheduler.on_trial_result(None, trial, result) == "STOP":
                 scheduler.on_trial_complete(None, trial, result)
                 searcher.on_trial_complete(trial.trial_id, result)

@@ -80,7 +80,7 @@ class Experiment:
         """Return by seed the test accuracies of an arm's runs of one role."""
         runs = self.runs
         own = runs[(runs.stage == stage) & (runs.role == role) & (runs.schedule == schedule)]
-        return own.set_index("seed").test_accuracy
+        return own.set_index("seed").test_metric
 
 
 def read(kept: Path) -> list[Experiment]:
@@ -165,8 +165,8 @@ def headline(experiments: Sequence[Experiment]) -> str:
         against = *ASKED, each.record
         tuned, untuned = each.by_baseline("comparisons"), each.by_baseline("untuned_comparisons")
         for of, accuracy, told, word in (
-            ("tuned", "test_accuracy", tuned, each.task["word"]),
-            ("untuned", "untuned_test_accuracy", untuned, ""),
+            ("tuned", "test_metric", tuned, each.task["word"]),
+            ("untuned", "untuned_test_metric", untuned, ""),
         ):
             *asked, strongest = (difference(told[name], each) for name in against)
             own = cell(each.arms[STUDIED][accuracy], each)
@@ -178,12 +178,12 @@ def headline(experiments: Sequence[Experiment]) -> str:
 
 def accuracy(experiments: Sequence[Experiment]) -> str:
     """Every schedule on every task, tuned, on the final seeds."""
-    return by_schedule(experiments, lambda e, name: cell(e.arms[name]["test_accuracy"], e))
+    return by_schedule(experiments, lambda e, name: cell(e.arms[name]["test_metric"], e))
 
 
 def untuned(experiments: Sequence[Experiment]) -> str:
     """Every schedule's defaults, on the final seeds."""
-    return by_schedule(experiments, lambda e, name: cell(e.arms[name]["untuned_test_accuracy"], e))
+    return by_schedule(experiments, lambda e, name: cell(e.arms[name]["untuned_test_metric"], e))
 
 
 def differences(experiments: Sequence[Experiment], what: str = "comparisons") -> str:
@@ -257,7 +257,7 @@ def cost(experiments: Sequence[Experiment]) -> str:
             arm, runs = each.arms[name], each.runs
             selected = runs[(runs.stage == "select") & (runs.schedule == name)]
             epochs = arm["search_epochs"] + selected.epoch_equivalents.sum() + task["num_epochs"]
-            one, all_ = arm["untuned_test_accuracy"], arm["test_accuracy"]
+            one, all_ = arm["untuned_test_metric"], arm["test_metric"]
             untuned = task["num_epochs"], cell(one, each)
             rows.append([each.name, name, *untuned, f"{epochs:.0f}", cell(all_, each)])
     head = ["task", "schedule", "epochs, untuned", "test accuracy [%]", "epochs, tuned"]

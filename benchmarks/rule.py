@@ -43,7 +43,7 @@ def main() -> None:
         """Train once; return the validation and the test accuracy."""
         run = RunSpec("", "final", TASK, configuration, seed, NUM_EPOCHS, precision, "steady")
         *_, last = train(run, material, lambda: test)
-        return last.val_accuracy, last.test_accuracy or 0.0
+        return last.val_metric, last.test_metric or 0.0
 
     def row(name: str, configuration: Configuration, num_tuning_runs: int) -> None:
         tests = [accuracies(configuration, seed)[1] for seed in FINAL_SEEDS]

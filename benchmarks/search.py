@@ -59,7 +59,7 @@ class Timed:
 
     whole_s: float
     trials_s: float
-    val_accuracy: float
+    val_metric: float
 
 
 def main(
@@ -101,7 +101,7 @@ def row(rival: str, pairs: list[tuple[Timed, Timed, Timed]], trials: int) -> str
     ours_s = statistics.median(b.whole_s for *_, b in pairs)
     theirs_s = statistics.median(theirs.whole_s for _, theirs, _ in pairs)
     accuracies = [
-        100 * statistics.fmean(each[which].val_accuracy for each in pairs) for which in (2, 1)
+        100 * statistics.fmean(each[which].val_metric for each in pairs) for which in (2, 1)
     ]
     return (
         f"| {rival} | {3600 * trials / ours_s:,.0f} | {3600 * trials / theirs_s:,.0f} "
@@ -175,7 +175,7 @@ def search(name: str, work: dict[str, Any]) -> Timed:
     if (len(done), num_epochs) != (len(work["trials"]), len(work["trials"]) * work["num_epochs"]):
         raise SystemExit(f"{name} trained {len(done)} trials and {num_epochs} epochs in all")
     trials_s = max(each["ended_at"] for each in done) - min(each["started_at"] for each in done)
-    mean = statistics.fmean(each["val_accuracy"] for each in done)
+    mean = statistics.fmean(each["val_metric"] for each in done)
     return Timed(whole_s, trials_s, mean)
 
 
@@ -198,7 +198,7 @@ def of_ledger(folder: Path, work: dict[str, Any]) -> list[dict[str, float]]:
             run = runs.setdefault(event.run_id, {"started_at": begun})
             run |= {
                 "training_iteration": result.epoch,
-                "val_accuracy": result.val_accuracy,
+                "val_metric": result.val_metric,
                 "ended_at": result.ended_at,
             }
     if trained != work["trials"]:

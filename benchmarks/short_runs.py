@@ -86,7 +86,7 @@ def accuracy(options: TaskOptions, configuration: Configuration, seed: int) -> f
     precision = calibrate(own, "auto", by_clock=False).precision
     run = RunSpec("", "search", TASK, configuration, seed, NUM_EPOCHS, precision, "steady")
     *_, last = train(run, own)
-    return 100 * last.val_accuracy
+    return 100 * last.val_metric
 
 
 def mean_lr(configuration: Configuration, complexity: float) -> float:

@@ -45,7 +45,7 @@ def main() -> None:
         for seed in SEEDS:
             run = RunSpec("", "contention", TASK, configuration, seed, NUM_EPOCHS, precision)
             *_, last = train(replace(run, signals="steady", slowdown=slowdown), material)
-            found.append(100 * last.val_accuracy)
+            found.append(100 * last.val_metric)
         mean = mean_interval(found)
         print(
             f"| {name} | {'' if weight is None else f'{weight:g}'} "

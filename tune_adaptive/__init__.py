@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tune_adaptive.records.complexity import measure_complexity
     from tune_adaptive.report.best import BestSchedule, load_schedule
     from tune_adaptive.schedules import SCHEDULES, AdaptiveLR
-    from tune_adaptive.tasks import TASKS, Dataset, Description, Examples, Task, make_task
+    from tune_adaptive.tasks import TASKS, Dataset, Description, Examples, Measure, Task, make_task
 
 __all__ = [
     "SCHEDULES",
@@ -24,6 +24,7 @@ __all__ = [
     "Description",
     "Examples",
     "Experiment",
+    "Measure",
     "Task",
     "load_schedule",
     "make_task",
@@ -41,6 +42,7 @@ _HOMES = {
     "Description": "tune_adaptive.tasks",
     "Examples": "tune_adaptive.tasks",
     "Experiment": "tune_adaptive.api",
+    "Measure": "tune_adaptive.tasks",
     "Task": "tune_adaptive.tasks",
     "load_schedule": "tune_adaptive.report.best",
     "make_task": "tune_adaptive.tasks",

@@ -20,11 +20,11 @@ def main() -> None:
         training = Training(config, data, work)
         for epoch in range(1, work["num_epochs"] + 1):
             metrics = training.epoch()
-            trial.report(metrics["val_accuracy"], epoch)
+            trial.report(metrics["val_metric"], epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
         done.append({**metrics, "training_iteration": epoch})
-        return metrics["val_accuracy"]
+        return metrics["val_metric"]
 
     study = optuna.create_study(
         direction="maximize",

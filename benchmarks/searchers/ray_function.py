@@ -25,7 +25,7 @@ def main() -> None:
             for name, each in work["space"].items()
         },
         tune_config=tune.TuneConfig(
-            metric="val_accuracy",
+            metric="val_metric",
             mode="max",
             search_alg=OptunaSearch(points_to_evaluate=work["trials"], seed=0),
             scheduler=ASHAScheduler(max_t=work["num_epochs"], grace_period=work["num_epochs"]),

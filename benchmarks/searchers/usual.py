@@ -158,7 +158,7 @@ class Training:
                 num_seen += len(y)
         return {
             "train_loss": float(torch.stack(losses).mean()),
-            "val_accuracy": num_correct / num_seen,
+            "val_metric": num_correct / num_seen,
             "started_at": self.started_at,
             "ended_at": time.time(),
         }

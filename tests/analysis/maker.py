@@ -33,7 +33,7 @@ def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -
         planned_steps=STEPS,
         train_loss=1.0,
         val_loss=1.0,
-        val_accuracy=val,
+        val_metric=val,
         lrs=(0.1,),
         lr_steps=(number,),
         progress=number / 3,
@@ -41,7 +41,7 @@ def epoch(number: int, val: float, test: float | None = None, at: float = 0.0) -
         eval_s=1.0,
         ended_at=at,
         num_cotenants=0,
-        test_accuracy=test,
+        test_metric=test,
         ended=number == 3,
     )
 
@@ -94,7 +94,7 @@ class Maker:
         )
         self.events.append(ledger.RunStarted(spec, self.at))
         self.events += [ledger.EpochDone(id_, each) for each in epochs]
-        if any(each.test_accuracy is not None for each in epochs):
+        if any(each.test_metric is not None for each in epochs):
             self.events.append(ledger.TestOpened(id_, self.at))
         self.at += 1.0
         if status is not None:

@@ -110,14 +110,14 @@ def test_the_test_split_opened_in_the_search(tmp_path: Path, how: str) -> None:
         change_epochs(
             maker,
             "search-adaptive-0003",
-            lambda e: replace(e, test_accuracy=0.9) if e.ended else e,
+            lambda e: replace(e, test_metric=0.9) if e.ended else e,
         )
     assert OPENED in rules(maker.analysis())
 
 
 def test_the_test_split_opened_twice(tmp_path: Path) -> None:
     maker = honest(tmp_path)
-    change_epochs(maker, "final-adaptive-3", lambda e: replace(e, test_accuracy=0.99))
+    change_epochs(maker, "final-adaptive-3", lambda e: replace(e, test_metric=0.99))
     assert rules(maker.analysis()) == [OPENED]
 
 
@@ -166,7 +166,7 @@ def test_what_is_planned_after_the_final_runs_must_be_there(tmp_path: Path, left
     [found] = failed(maker.analysis())
     assert found.rule == ACCOUNTED
     expected = "contention all off" if left == "ablation" else "slowed"
-    assert f"accuracies of its {expected} runs" in found.finding
+    assert f"test metrics of its {expected} runs" in found.finding
 
 
 def test_a_stranger_on_the_gpu_voids_the_times(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_others_on_the_cpus_void_the_times_where_none_were_left(
     change_epochs(maker, "final-step-4", lambda e: replace(e, foreign_cpus=foreign))
     analysis = maker.analysis()
     assert (analysis.timing_void is None) is ok
-    assert list(analysis.breaches) == [], "accuracies are not touched"
+    assert list(analysis.breaches) == [], "the metrics are not touched"
     if not ok:
         assert "other processes used up to 1.4 CPUs beside 1 runs" in str(analysis.timing_void)
 
@@ -260,8 +260,8 @@ def test_ties_are_broken_as_selection_breaks_them(tmp_path: Path) -> None:
         maker.events[begin:] = [*first[:4], *rest, first[4]]
         maker.reselect(schedule, [0.84, 0.845, 0.86])
         maker.events = [
-            replace(e, result=replace(e.result, val_accuracy=0.84))
-            if isinstance(e, ledger.EpochDone) and e.result.val_accuracy == 0.845
+            replace(e, result=replace(e.result, val_metric=0.84))
+            if isinstance(e, ledger.EpochDone) and e.result.val_metric == 0.845
             else e
             for e in maker.events
         ]
@@ -329,7 +329,7 @@ def test_bad_final_runs_are_not_left_out(tmp_path: Path, how: str) -> None:
         if how == "same seed":
             change_runs(maker, run_id, lambda spec: replace(spec, seed=200_000))
             continue
-        change_epochs(maker, run_id, lambda e: replace(e, test_accuracy=None))
+        change_epochs(maker, run_id, lambda e: replace(e, test_metric=None))
         maker.events = [
             event
             for event in maker.events
@@ -374,11 +374,11 @@ def test_a_selection_that_was_not_the_planned_one(tmp_path: Path, how: str) -> N
     elif how == "fewer":
         drop(maker, "select-search-step-0004-1")
     elif how == "value":
-        maker.events[place] = replace(event, val_accuracy=0.99)
+        maker.events[place] = replace(event, val_metric=0.99)
     elif how == "twice":
         maker.events.append(event)
     else:
-        maker.events[place] = replace(event, trial_id="search-step-0003", val_accuracy=0.84)
+        maker.events[place] = replace(event, trial_id="search-step-0003", val_metric=0.84)
     assert rules(maker.analysis()) == [SELECTION]
 
 
@@ -469,7 +469,7 @@ def test_a_first_rung_that_ranks_otherwise_is_flagged(tmp_path: Path) -> None:
     change_epochs(
         maker,
         "search-step",
-        lambda e: replace(e, val_accuracy=1 - e.val_accuracy) if e.epoch == 1 else e,
+        lambda e: replace(e, val_metric=1 - e.val_metric) if e.epoch == 1 else e,
     )
     analysis = maker.analysis()
     assert rules(analysis) == ["First rung and end rank full runs alike (Spearman >= 0.6)"]
@@ -506,7 +506,7 @@ def test_a_value_next_to_its_bound_is_flagged(tmp_path: Path) -> None:
     assert "lr = 0.09 is next to its highest" in failed(analysis)[0].finding
 
 
-def test_drift_voids_the_times_and_not_the_accuracies(tmp_path: Path) -> None:
+def test_drift_voids_the_times_and_not_the_metrics(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     change_epochs(maker, "final-canary-2", lambda e: replace(e, train_s=2.1))
     analysis = maker.analysis()

@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 from tests.analysis.maker import BASE, TASK, Maker, epoch, three
-from tune_adaptive.analysis.estimates import Analysis, stable_epoch
+from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import Comparison, judge, mean_interval, sign_flip_p
+from tune_adaptive.analysis.targets import stable_epoch
 from tune_adaptive.report.write import verdict_document
 
 
@@ -136,8 +137,8 @@ def test_a_diverged_final_run_counts_as_chance_and_is_not_dropped(tmp_path: Path
     analysis = maker.analysis()
     [arm] = [arm for arm in analysis.arms if arm.schedule == "adaptive"]
     assert arm.num_diverged == 1
-    assert arm.test_accuracy is not None
-    assert arm.test_accuracy.mean == pytest.approx((0.8 + 0.5) / 2)  # two classes
+    assert arm.test_metric is not None
+    assert arm.test_metric.mean == pytest.approx((0.8 + 0.5) / 2)  # two classes
     assert analysis.comparisons[TASK][0].pairs == pytest.approx((0.0, -0.3))
 
 
@@ -278,7 +279,7 @@ def test_an_ablation_is_worth_what_is_lost_without_it(tmp_path: Path) -> None:
         maker.run(f"ablation-{seed}", "adaptive", epochs, 200_000 + seed, role="feedback off")
     [found] = maker.analysis().ablations
     assert (found.name, found.slowed) == ("feedback off", False)
-    assert found.accuracy.mean == pytest.approx(0.77)
+    assert found.metric.mean == pytest.approx(0.77)
     assert found.worth is not None
     assert found.worth.mean == pytest.approx(0.04)
 

@@ -131,8 +131,8 @@ def test_the_curve_counts_what_was_spent(tmp_path: Path) -> None:
     analysis = honest(tmp_path).analysis()
     adaptive, step = analysis.cost_curves[TASK]
     assert step.epochs == (3.0, 6.0, 9.0, 12.0)
-    assert step.accuracy[0] == pytest.approx(np.mean([0.70, 0.72, 0.84, 0.86]))
-    assert step.accuracy[-1] == 0.86
+    assert step.metric[0] == pytest.approx(np.mean([0.70, 0.72, 0.84, 0.86]))
+    assert step.metric[-1] == 0.86
     assert (
         adaptive.tuned_epochs == 5 * 3 + 4 * 3
     )  # five trials; two candidates, one of them the defaults, twice

@@ -102,8 +102,8 @@ def test_the_same_seed_would_give_the_same_accuracy(
     assert len(runs) == 2
     for run in runs:
         assert run.last is not None
-        assert run.last.test_accuracy is not None
-        assert f"seed {run.spec.seed}: {100 * run.last.test_accuracy:.2f}%" in told
+        assert run.last.test_metric is not None
+        assert f"seed {run.spec.seed}: {100 * run.last.test_metric:.2f}%" in told
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_cannot_be_verified_is_refused(
 ) -> None:
     text = exported.read_text()
     if message == "without an interval":  # of the published accuracy only
-        head, table, rest = re.split(r"(?m)^(\[provenance\.test_accuracy\])$", text)
+        head, table, rest = re.split(r"(?m)^(\[provenance\.test_metric\])$", text)
         own, *after = re.split(r"(?m)^(?=\[)", rest, maxsplit=1)
         text = head + table + edit(own) + "".join(after)
     else:

@@ -64,7 +64,7 @@ def test_a_task_trains_and_repeats_itself(name: str, options: TaskOptions) -> No
     assert first.num_steps == 3
     assert first.epoch_equivalents == 1.0
     assert not first.diverged
-    for metric in ("train_loss", "val_loss", "val_accuracy", "test_accuracy", "lrs"):
+    for metric in ("train_loss", "val_loss", "val_metric", "test_metric", "lrs"):
         assert getattr(first, metric) == getattr(again, metric)
 
 

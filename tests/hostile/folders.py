@@ -357,10 +357,11 @@ LEDGER_VALUES = [
         f"{key} in the ledger is {name}",
         "status {finished}",
         0,
-        rf"line \d+ cannot be read: epoch: result\.{key} = .*: must be a",
+        rf"line \d+ cannot be read: epoch: result.*{key} = .*: must be"
+        rf"|epoch 1: (validation|test) accuracy -?\d+\.\d: must be a finite number in \[0, 1\]",
         changed(with_value("epoch", f"result.{key}", value, "final-fashion_mnist_mini-cnn-step-0")),
     )
-    for key in ("test_accuracy", "val_accuracy", "epoch_equivalents", "num_steps", "ended_at")
+    for key in ("test_metric", "val_metric", "epoch_equivalents", "num_steps", "ended_at")
     for name, value in BAD_NUMBERS.items()
     if not (key == "ended_at" and name in ("negative", "above 1"))
     and not (key in ("epoch_equivalents",) and name == "above 1")
@@ -370,7 +371,7 @@ LEDGER_VALUES += [
         f"a ledger with {path} = {value!r}",
         "export {finished}",
         0,
-        rf"line \d+ cannot be read: {event}: .*: must be",
+        rf"line \d+ cannot be read: {event}: .*: must be|is selected with accuracy 7.0: must be",
         changed(with_value(event, path, value)),
     )
     for event, path, value in (
@@ -379,7 +380,7 @@ LEDGER_VALUES += [
         ("run_started", "run.stage", "fainal"),
         ("run_started", "run.configuration.recipe.lr", "0.1"),
         ("stage_started", "num_started", -3),
-        ("selected", "val_accuracy", 7.0),
+        ("selected", "val_metric", 7.0),
         ("run_ended", "status", "fine"),
         ("epoch", "result.train_loss", float("nan")),
     )
@@ -495,7 +496,7 @@ RESUMED += [
         RESUME,
         2,
         "the experiment cannot be resumed",
-        changed(with_value("selected", "val_accuracy", 0.99), unfinished=True),
+        changed(with_value("selected", "val_metric", 0.99), unfinished=True),
     ),
     Row(
         "a row of another run's task",

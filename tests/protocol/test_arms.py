@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from tune_adaptive.protocol.arms import Arm, Arms
 from tune_adaptive.protocol.asha import first_rung
+from tune_adaptive.records.metric import Metric
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status
 from tune_adaptive.records.space_files import space_from_dict
 
@@ -34,7 +35,7 @@ def result(epoch: int, num_epochs: int, value: float, diverged: bool = False) ->
         planned_steps=num_epochs,
         train_loss=1.0,
         val_loss=1.0,
-        val_accuracy=value,
+        val_metric=value,
         lrs=(),
         lr_steps=(),
         progress=epoch / num_epochs,
@@ -126,7 +127,7 @@ def test_only_full_runs_are_told_complete() -> None:
         assert trial.state == (TrialState.COMPLETE if epochs == 6 else TrialState.PRUNED)
         assert max(trial.intermediate_values) == epochs
     assert {trial.state for trial in one.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
-    assert [candidate.val_accuracy for candidate in one.completed] == [1.0]
+    assert [candidate.score for candidate in one.completed] == [1.0]
 
 
 def test_a_trial_that_the_budget_ends_is_told_pruned() -> None:
@@ -288,3 +289,37 @@ def test_studies_are_saved_with_their_trials(tmp_path: Path) -> None:
             (t.state, t.params) for t in each.study.trials
         ]
         loaded._storage.remove_session()
+
+
+@pytest.mark.parametrize("diverges", [False, True])
+def test_an_arm_goes_the_same_way_by_what_is_right_and_by_what_is_wrong(diverges: bool) -> None:
+    """Stopping, candidates and what TPE proposes are the same for x and for the error 1 - x."""
+
+    def value_of(run: RunSpec) -> float:
+        return 1 / (1 + abs(math.log10(run.configuration.recipe.lr) + 3))
+
+    right, wrong = arm(budget=8.0), arm(budget=8.0)
+    wrong = Arm(
+        *(wrong.template, wrong.space, wrong.budget, wrong.seeds, 0),
+        metric=Metric("error", greater_is_better=False),
+    )
+    ends = []
+    for each, sign in ((right, 1.0), (wrong, -1.0)):
+        runs: list[tuple[object, ...]] = []
+        while each.can_start:
+            run = each.start()
+            value = value_of(run) if sign > 0 else 1 - value_of(run)
+            status = None
+            for epoch in range(1, 7):
+                is_last = diverges and epoch == 2 and run.number in (1, 4)
+                status = each.heard(run, result(epoch, 6, value, diverged=is_last))
+                if status is not None:
+                    break
+            runs.append((run.configuration, status))
+        ends.append(runs)
+    assert ends[0] == ends[1]
+    assert {status for _, status in ends[0]} >= {"completed", "stopped"}
+    assert wrong.study.direction.name == "MINIMIZE"
+    arms = [Arms([each]).candidates(each.template.arm, 2) for each in (right, wrong)]
+    best, same = ([candidate.run.id for candidate in own] for own in arms)
+    assert best == same

@@ -145,7 +145,7 @@ def test_every_run_trains_to_its_end_and_opens_the_test_split_once() -> None:
     assert jobs.failures == {}
     for results in jobs.results.values():
         assert [result.epoch for result in results] == [1, 2]
-        assert [result.test_accuracy is not None for result in results] == [False, True]
+        assert [result.test_metric is not None for result in results] == [False, True]
 
 
 @pytest.mark.slow

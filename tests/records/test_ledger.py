@@ -114,7 +114,7 @@ def test_a_disk_that_takes_no_more_leaves_the_file_as_it_was(
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"event": "opened", "at": 0, "version": 99, "more": 1}\n')
-    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 3 and 4"):
+    with pytest.raises(InputError, match=r"version 99 of the ledger; this reads 3, 4, 5"):
         ledger.read(path)
 
 

@@ -107,7 +107,7 @@ def test_tables_hold_every_run_once(finished: Path) -> None:
     assert set(trials["stage"]) == {"search"}
     assert set(runs["stage"]) == {"select", "final", "ablation", "contention"}
     assert len(epochs) == sum(len(run.epochs) for run in analysis.runs)
-    assert trials["test_accuracy"].isna().all(), "the search never saw the test split"
+    assert trials["test_metric"].isna().all(), "the search never saw the test split"
 
 
 def test_a_report_can_be_made_again_without_ray_or_torch(finished: Path, tmp_path: Path) -> None:
@@ -325,8 +325,8 @@ def test_values_of_mixed_types_that_were_recorded_before_are_reported(tmp_path: 
 def test_where_no_run_varies_the_report_says_why_there_is_no_verdict(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     for number, event in enumerate(maker.events):
-        if isinstance(event, ledger.EpochDone) and event.result.test_accuracy is not None:
-            maker.events[number] = replace(event, result=replace(event.result, test_accuracy=0.1))
+        if isinstance(event, ledger.EpochDone) and event.result.test_metric is not None:
+            maker.events[number] = replace(event, result=replace(event.result, test_metric=0.1))
     _, report, verdict = write_report(maker.analysis())
     assert "- **no verdict**: tiny/linear: adaptive minus step +0.00" in report.read_text()
     assert "every run scored the same" in report.read_text()

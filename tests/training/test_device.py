@@ -130,7 +130,7 @@ def test_verification_claims_what_a_trial_does(
     claims: list[tuple[float, float]], gpus: float, claimed: float
 ) -> None:
     own = verify._Published(
-        **{"test_accuracy": verify._Interval(0.5, 2, 0.4, 0.6), "seed": 0, "num_epochs": 1},
+        **{"test_metric": verify._Interval(0.5, 2, 0.4, 0.6), "seed": 0, "num_epochs": 1},
         **{"batch_size": 16, "augment": "none", "clip_norm": 1.0, "precision": "fp32"},
         **{"cpus_per_trial": 2.0, "gpus_per_trial": gpus, "signals": "steady"},
         **{"run_time_budget_s": None, "data_sha256": "", "notes": {}, "options": {}},

@@ -68,13 +68,13 @@ def test_values_are_those_of_the_ledger(finished: Path, plan: Plan) -> None:
             run = monitor._tally.runs[event.run_id]
             own = {"task": run.task, "schedule": run.configuration.schedule}
             own["slot"] = str(monitor._places[run.id])
-            assert value("val_accuracy", **own) == [event.result.val_accuracy]
+            assert value("val_metric", **own) == [event.result.val_metric]
             assert value("lr", **own) == [event.result.lrs[-1]]
         elif isinstance(event, ledger.Selected):
             break
     for arm, tally in monitor._tally.arms.items():
         own = {"task": arm[0], "schedule": arm[1]}
-        assert value("arm_best_val_accuracy", **own) == [tally.best]
+        assert value("arm_best_val_metric", **own) == [tally.best]
         assert value("arm_runs", state="completed", **own) == [tally.completed]
         assert value("arm_epochs_spent", **own) == [pytest.approx(tally.spent)]
 

@@ -48,7 +48,7 @@ def rewound(finished: Path) -> tuple[list[ledger.Event], list[ledger.Event], Run
     first, second, end = own
     assert isinstance(second, ledger.EpochDone)
     later = second.result.ended_at + 10.0
-    again = replace(second.result, val_accuracy=0.125, ended_at=later)
+    again = replace(second.result, val_metric=0.125, ended_at=later)
     return (
         [start, first, second],
         [
@@ -90,7 +90,7 @@ def test_tensorboard_reads_every_curve_of_every_run(finished: Path, tmp_path: Pa
         points = read.Scalars("validation/accuracy")
         assert [point.step for point in points] == [each.epoch for each in epochs[run_id]]
         assert [point.value for point in points] == pytest.approx(
-            [each.val_accuracy for each in epochs[run_id]]
+            [each.val_metric for each in epochs[run_id]]
         )
         assert read.Scalars("lr")[-1].value == pytest.approx(epochs[run_id][-1].lrs[-1])
         assert read.Scalars("examples_per_s")[0].value > 0
@@ -343,7 +343,7 @@ def test_what_cannot_track_is_told_beforehand(heard: list[Heard]) -> None:
 
 def test_examples_a_second_are_of_the_epoch_that_was_trained() -> None:
     base = EpochResult(1, 1.0, 9, 9, 0.5, 0.4, 0.3, (0.1,), (0,), 0.3, 2.0, 0.1, 5.0)
-    assert base.curves(100)["examples_per_s"] == 50.0
+    assert base.curves(100, "accuracy")["examples_per_s"] == 50.0
     cut = replace(base, epoch=3, epoch_equivalents=2.25)
-    assert cut.curves(100)["examples_per_s"] == 12.5
-    assert "test/accuracy" not in base.curves(100), "not measured"
+    assert cut.curves(100, "accuracy")["examples_per_s"] == 12.5
+    assert "test/accuracy" not in base.curves(100, "accuracy"), "not measured"

@@ -110,13 +110,13 @@ def test_prometheus_scrapes_a_real_search_and_answers(
         [slots] = wait_for(lambda: query("ray_tune_adaptive_slots"), watched)
         assert slots["metric"]["experiment"] == "seen"
         assert float(slots["value"][1]) >= 1
-        reached = wait_for(lambda: query("ray_tune_adaptive_val_accuracy"), watched)
+        reached = wait_for(lambda: query("ray_tune_adaptive_val_metric"), watched)
         assert all(0 < float(series["value"][1]) <= 1 for series in reached)
         assert {s["metric"]["schedule"] for s in reached} <= {
             *("adaptive", "step", "exponential", "constant"),  # the canaries'
         }
         dashboard = json.loads((ROOT / "monitoring" / "grafana.json").read_text())
-        wait_for(lambda: query("ray_tune_adaptive_arm_best_val_accuracy"), watched)
+        wait_for(lambda: query("ray_tune_adaptive_arm_best_val_metric"), watched)
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
                 if "gpu" not in target["expr"]:

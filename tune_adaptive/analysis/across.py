@@ -24,7 +24,7 @@ class AcrossTasks:
         errors: Test error over the mean error of the task's baseline of record, one a run.
         iqm: Interquartile mean of ``errors`` (Agarwal et al., NeurIPS 2021).
         mean_error: Mean over the tasks of their mean normalised error, with its t interval.
-        mean_rank: Mean over the tasks of its rank by mean test accuracy, 1 the best.
+        mean_rank: Mean over the tasks of its rank by mean test error, 1 the best.
     """
 
     schedule: str
@@ -51,13 +51,18 @@ def across_tasks(history: History, tasks: Sequence[str]) -> list[AcrossTasks]:
     by_task: list[dict[str, np.ndarray]] = []
     for task in tasks:
         errors = {
-            schedule: 1
-            - np.array(
-                list(history.test_accuracies(history.final_runs(task, schedule)).values())
-                or [history.chance(task)]
+            schedule: np.array(
+                [
+                    error
+                    for value in history.test_metrics(history.final_runs(task, schedule)).values()
+                    or [history.chance(task)]
+                    if (error := history.task(task).metric.error(value)) is not None
+                ]
             )
             for schedule in history.plan.schedules
         }
+        if not all(map(len, errors.values())):
+            continue  # the metric has no best value
         unit = errors[history.baseline_of_record(task) or ""].mean()
         if unit > 0:
             by_task.append({schedule: own / unit for schedule, own in errors.items()})

@@ -96,9 +96,9 @@ def _accounts(history: History) -> Check:
         ]
         if (task, schedule) in history.selected:
             found += [
-                f"{task} {schedule}: {number} accuracies of its {what} runs, {planned} planned"
+                f"{task} {schedule}: {number} test metrics of its {what} runs, {planned} planned"
                 for what, runs, planned in _compared(history, task, schedule)
-                if (number := len(history.test_accuracies(runs))) != planned
+                if (number := len(history.test_metrics(runs))) != planned
             ]
     counts = Counter(run.status for run in history.runs)
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
@@ -125,7 +125,7 @@ def _trial_numbers(history: History, task: str, schedule: str) -> Iterator[str]:
 
 
 def _compared(history: History, task: str, schedule: str) -> Iterator[tuple[str, list[Run], int]]:
-    """Yield what is compared of an arm: runs that must have a test accuracy, and how many."""
+    """Yield what is compared of an arm: runs that must have a test metric, and how many."""
     num_seeds = history.plan.num_final_seeds
     finals = history.final_runs(task, schedule)
     yield "final", finals, num_seeds
@@ -185,7 +185,7 @@ def _test_split(history: History) -> Check:
     found = []
     opened = Counter(e.run_id for e in history.events if isinstance(e, ledger.TestOpened))
     for run in history.runs:
-        told = sum(epoch.test_accuracy is not None for epoch in run.epochs)
+        told = sum(epoch.test_metric is not None for epoch in run.epochs)
         times = max(opened[run.spec.id], told)
         if (times or run.spec.open_test) and run.spec.stage not in OPENS_TEST:
             found.append(f"{run.spec.id} opened it in the {run.spec.stage} stage")
@@ -262,5 +262,5 @@ def _drift(history: History) -> Check:
 
 
 def breaches(checks: list[Check]) -> Iterator[Check]:
-    """Yield the checks that failed and touch the accuracies."""
+    """Yield the checks that failed and touch the metrics."""
     yield from (c for c in checks if c.ok is False and not c.timing_only and not c.advice)

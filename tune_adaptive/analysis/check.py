@@ -11,7 +11,7 @@ class Check:
         rule: What must hold.
         ok: Whether it does; None where it cannot be said.
         finding: In words.
-        timing_only: Whether a failure voids times and not accuracies.
+        timing_only: Whether a failure voids times and not metrics.
         advice: Whether a failure is something to know of the search rather than a breach.
     """
 

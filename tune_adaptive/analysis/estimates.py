@@ -1,7 +1,7 @@
 """Ledger -> estimates, intervals, verdicts. No torch, no ray.
 
-The estimand of a task is the paired mean difference in test accuracy, the studied schedule minus
-the baseline of record: the one with the best validation accuracy when selected.
+The estimand of a task is the paired mean difference in the test metric, the studied schedule minus
+the baseline of record: the one with the best validation metric when selected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ from tune_adaptive.analysis.targets import (
     TimeSaved,
     TimeToTarget,
     best_error,
+    stable_epoch,
     time_saved,
     time_to_target,
 )
@@ -50,12 +51,12 @@ class ArmResult:
         task: ``dataset/model``.
         schedule: Name of the schedule.
         configuration: What was selected.
-        select_val_accuracy: Its mean validation accuracy over the selection seeds.
-        test_accuracy: Over the final seeds; a diverged run counts as chance, 1/K.
-        untuned_test_accuracy: The same of the schedule's defaults.
+        select_val_metric: Its mean validation metric over the selection seeds.
+        test_metric: Over the final seeds; a diverged run counts as chance.
+        untuned_test_metric: The same of the schedule's defaults.
         train_loss: Of the last epoch [nats].
         val_loss: Of the last epoch [nats].
-        val_accuracy: Of the last epoch.
+        val_metric: Of the last epoch.
         stable_epoch: First epoch after which the smoothed validation loss stays within 2% of
             its minimum; over the runs that became stable, ``n`` of them.
         train_s: Seconds of training a run, validation left out.
@@ -67,19 +68,19 @@ class ArmResult:
         gpu_mem_bytes: Largest GPU memory of the process; None where not measured.
         num_completed: Final runs that trained to their end; losses and times are theirs.
         num_diverged: Final runs that diverged.
-        num_failed: Final runs that failed or never ended; they have no test accuracy.
+        num_failed: Final runs that failed or never ended; they have no test metric.
         search_epochs: Epoch-equivalents its search spent, as the ledger counts them.
     """
 
     task: str
     schedule: str
     configuration: Configuration
-    select_val_accuracy: float
-    test_accuracy: Mean | None
-    untuned_test_accuracy: Mean | None
+    select_val_metric: float
+    test_metric: Mean | None
+    untuned_test_metric: Mean | None
     train_loss: Mean | None
     val_loss: Mean | None
-    val_accuracy: Mean | None
+    val_metric: Mean | None
     stable_epoch: Mean | None
     train_s: Mean | None
     eval_s: Mean | None
@@ -103,15 +104,15 @@ class Ablation:
         schedule: Whose part it is.
         name: What was taken away.
         slowed: Whether under the injected slowdown.
-        accuracy: Test accuracy without it.
-        worth: Test accuracy with it minus without it, paired by seed.
+        metric: Test metric without it.
+        worth: How much better the test metric is with it, paired by seed.
     """
 
     task: str
     schedule: str
     name: str
     slowed: bool
-    accuracy: Mean
+    metric: Mean
     worth: Mean | None
 
 
@@ -139,7 +140,7 @@ class Analysis:
 
     @property
     def breaches(self) -> list[Check]:
-        """The rules that were broken and touch the accuracies."""
+        """The rules that were broken and touch the metrics."""
         return list(breaches(self.checks))
 
     @cached_property
@@ -215,9 +216,9 @@ class Analysis:
         found = {}
         for task, curves in self.cost_curves.items():
             defaults = self.history.default_runs(task, self.plan.studied)
-            untuned = self.history.val_accuracies(defaults)
+            untuned = self.history.val_metrics(defaults)
             found[task] = [
-                runs_needed(curve, untuned, self.plan.studied)
+                runs_needed(curve, untuned, self.plan.studied, self.history.task(task).metric)
                 for curve in curves
                 if curve.schedule != self.plan.studied and self.plan.studied in self.plan.schedules
             ]
@@ -236,12 +237,15 @@ class Analysis:
             whole = self.history.of(
                 "contention" if stage == "contention" else "final", task, schedule, "selected"
             )
-            without = self.history.test_accuracies(runs)
-            with_it = self.history.test_accuracies(whole)
-            worth = [with_it[seed] - without[seed] for seed in sorted(with_it.keys() & without)]
-            if accuracy := _mean(list(without.values())):
+            without = self.history.test_metrics(runs)
+            with_it = self.history.test_metrics(whole)
+            score = self.history.task(task).metric.score
+            worth = [
+                score(with_it[seed] - without[seed]) for seed in sorted(with_it.keys() & without)
+            ]
+            if metric := _mean(list(without.values())):
                 found.append(
-                    Ablation(task, schedule, name, stage == "contention", accuracy, _mean(worth))
+                    Ablation(task, schedule, name, stage == "contention", metric, _mean(worth))
                 )
         return found
 
@@ -289,25 +293,24 @@ class Analysis:
             validated += (epoch.ended_at - max(begin, trained_until)) / at_once
         return trained / (end - begin), validated / (end - begin)
 
-    def slowed_accuracy(self, task: str, schedule: str) -> Mean | None:
-        """Return an arm's test accuracy under the injected slowdown."""
+    def slowed_metric(self, task: str, schedule: str) -> Mean | None:
+        """Return an arm's test metric under the injected slowdown."""
         runs = self.history.of("contention", task, schedule, "selected")
-        return _mean(list(self.history.test_accuracies(runs).values()))
+        return _mean(list(self.history.test_metrics(runs).values()))
 
     def _compare(
         self, task: str, stage: Stage, studied: Sequence[Run] | None = None
     ) -> list[Comparison]:
         """Compare ``studied``, else the selected runs of the studied schedule, with the others'."""
-        accuracies = {
-            schedule: self.history.test_accuracies(
-                self.history.of(stage, task, schedule, "selected")
-            )
+        metrics = {
+            schedule: self.history.test_metrics(self.history.of(stage, task, schedule, "selected"))
             for schedule in self.plan.schedules
         }
-        ours = accuracies.pop(self.plan.studied, {})
+        ours = metrics.pop(self.plan.studied, {})
         if studied is not None:
-            ours = self.history.test_accuracies(studied)
-        return compare(ours, accuracies, self.history.baseline_of_record(task))
+            ours = self.history.test_metrics(studied)
+        record = self.history.baseline_of_record(task)
+        return compare(ours, metrics, record, self.history.task(task).metric)
 
     def _judge(self, task: str) -> Verdict:
         if self.plan.studied not in self.plan.schedules:
@@ -320,13 +323,14 @@ class Analysis:
             return Verdict(task, None, sentence)
         # One seed SD, of the runs that trained to their end: a diverged one is no noise.
         theirs = [
-            run.last.test_accuracy
+            run.last.test_metric
             for run in self.history.final_runs(task, record.baseline)
-            if run.last is not None and run.last.test_accuracy is not None
+            if run.last is not None and run.last.test_metric is not None
         ]
-        margin = equivalence_margin(theirs)
+        metric = self.history.task(task).metric
+        margin = equivalence_margin(theirs, metric.margin)
         num_baselines = len(self.plan.schedules) - 1
-        return judge(task, record, num_baselines, margin, self.plan.studied)
+        return judge(task, record, num_baselines, margin, self.plan.studied, metric)
 
     def _arm(self, task: str, schedule: str) -> ArmResult:
         history = self.history
@@ -340,20 +344,20 @@ class Analysis:
         to_target = {}
         for target in RATIOS:
             error = self.target_error(task, target)
-            time = None if error is None else time_to_target(runs, error)
+            time = None if error is None else time_to_target(runs, error, history.task(task).metric)
             if time is not None:
                 to_target[target] = time
-        untuned = history.test_accuracies(history.default_runs(task, schedule))
+        untuned = history.test_metrics(history.default_runs(task, schedule))
         return ArmResult(
             task=task,
             schedule=schedule,
             configuration=selected.configuration,
-            select_val_accuracy=selected.val_accuracy,
-            test_accuracy=_mean(list(history.test_accuracies(runs).values())),
-            untuned_test_accuracy=_mean(list(untuned.values())),
+            select_val_metric=selected.val_metric,
+            test_metric=_mean(list(history.test_metrics(runs).values())),
+            untuned_test_metric=_mean(list(untuned.values())),
             train_loss=_mean([last.train_loss for last in lasts]),
             val_loss=_mean([last.val_loss for last in lasts]),
-            val_accuracy=_mean([last.val_accuracy for last in lasts]),
+            val_metric=_mean([last.val_metric for last in lasts]),
             stable_epoch=_mean([stable_epoch([e.val_loss for e in r.epochs]) for r in completed]),
             train_s=_mean([sum(epoch.train_s for epoch in run.epochs) for run in completed]),
             eval_s=_mean([sum(epoch.eval_s for epoch in run.epochs) for run in completed]),
@@ -367,26 +371,6 @@ class Analysis:
             num_failed=sum(run.status in ("failed", "lost") for run in runs),
             search_epochs=sum(r.epoch_equivalents for r in history.of("search", task, schedule)),
         )
-
-
-def stable_epoch(val_losses: Sequence[float]) -> int | None:
-    """Return the first epoch (from 1) from which the smoothed loss stays within 2% of its minimum.
-
-    Smoothed by an exponential moving average, s = 0.6 s + 0.4 x. None: it rises above at the end.
-
-    Example:
-        >>> stable_epoch([1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
-        8
-    """
-    smoothed: list[float] = []
-    for loss in val_losses:
-        smoothed.append(0.6 * smoothed[-1] + 0.4 * loss if smoothed else loss)
-    if not smoothed:
-        return None
-    limit = 1.02 * min(smoothed)
-    above = [index for index, value in enumerate(smoothed) if not value <= limit]
-    first = above[-1] + 2 if above else 1
-    return first if first <= len(smoothed) else None
 
 
 def _mean(values: Sequence[float | None]) -> Mean | None:

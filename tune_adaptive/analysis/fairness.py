@@ -115,9 +115,9 @@ def _left_out(history: History, task: str, schedule: str) -> Iterator[str]:
 
 def _candidates(history: History, task: str, schedule: str) -> Iterator[str]:
     """Check that the best full trials and the defaults were re-run, each as often as planned."""
-    plan = history.plan
+    plan, score = history.plan, history.task(task).metric.score
     ended = {
-        run.spec.id: (run.last.val_accuracy, run)
+        run.spec.id: (score(run.last.val_metric), run)
         for run in history.of("search", task, schedule)
         if run.status == "completed" and run.last is not None
     }
@@ -134,8 +134,8 @@ def _candidates(history: History, task: str, schedule: str) -> Iterator[str]:
         if trial_id not in ended:
             yield f"{trial_id} was re-run and is no full trial"
             continue
-        accuracy, trial = ended[trial_id]
-        if trial_id not in defaults and accuracy < ended[best[-1]][0]:
+        reached, trial = ended[trial_id]
+        if trial_id not in defaults and reached < ended[best[-1]][0]:
             yield f"{trial_id} was re-run and is not among the best"
         if any(run.spec.configuration != trial.spec.configuration for run in runs):
             yield f"{trial_id} was re-run with another configuration"
@@ -144,11 +144,12 @@ def _candidates(history: History, task: str, schedule: str) -> Iterator[str]:
 def _choice(history: History, event: ledger.Selected) -> Iterator[str]:
     """Check that the candidate of the best mean was chosen."""
     arm = event.task, event.configuration.schedule
+    score = history.task(event.task).metric.score
     means = _means(history, *arm)
     own = means.get(event.trial_id)
-    if own is None or not math.isclose(own, event.val_accuracy):
-        yield f"selected for {event.val_accuracy:.4f}, which its re-runs did not reach"
-    elif own < max(means.values()):
+    if own is None or not math.isclose(own, event.val_metric):
+        yield f"selected for {event.val_metric:.4f}, which its re-runs did not reach"
+    elif score(own) < max(map(score, means.values())):
         yield "another candidate was better"
     trials = {run.spec.id: run.spec.configuration for run in history.of("search", *arm)}
     if trials.get(event.trial_id) != event.configuration:
@@ -158,7 +159,7 @@ def _choice(history: History, event: ledger.Selected) -> Iterator[str]:
 def _means(history: History, task: str, schedule: str) -> dict[str, float]:
     """Return by trial the mean of its re-runs, of those whose re-runs all ended well."""
     return {
-        trial_id: fmean(run.last.val_accuracy for run in runs if run.last is not None)
+        trial_id: fmean(run.last.val_metric for run in runs if run.last is not None)
         for trial_id, runs in _reruns(history, task, schedule).items()
         if all(run.status == "completed" and run.last is not None for run in runs)
     }
@@ -208,10 +209,10 @@ def rank_correlation(history: History) -> Check:
     for task, schedule in history.plan.arms:
         rung = first_rung(history.task(task))
         pairs = [
-            (at[rung], run.epochs[-1].val_accuracy)
+            (at[rung], run.epochs[-1].val_metric)
             for run in history.of("search", task, schedule)
             if run.spec.role in ("witness", "default") and run.status == "completed"
-            if rung in (at := {epoch.epoch: epoch.val_accuracy for epoch in run.epochs})
+            if rung in (at := {epoch.epoch: epoch.val_metric for epoch in run.epochs})
             and run.epochs[-1].epoch > rung
         ]
         if len(pairs) < MIN_FULL_RUNS or len({a for a, _ in pairs}) == 1:
@@ -268,7 +269,7 @@ def diverged(history: History) -> Check:
 
 
 def contained(history: History) -> Check:
-    """Test accuracy on examples that were trained on says little."""
+    """A test metric on examples that were trained on says little."""
     return _of_data(
         history,
         "No validation or test example is a training example too",

@@ -55,7 +55,7 @@ class History:
 
     def task(self, name: str) -> TaskPlan:
         """Return the plan of one task."""
-        return next(task for task in self.plan.tasks if task.name == name)
+        return self.plan.task(name)
 
     def of(self, stage: Stage, task: str, schedule: str, role: str | None = None) -> list[Run]:
         """Return an arm's runs of a stage in the order of their seeds, of one role or of all."""
@@ -87,33 +87,34 @@ class History:
         return next(iter(self.of("search", task, schedule, "default")), None)
 
     def baseline_of_record(self, task: str) -> str | None:
-        """Return the baseline with the best validation accuracy when selected."""
+        """Return the baseline with the best validation metric when selected."""
+        score = self.task(task).metric.score
         baselines = {
-            schedule: event.val_accuracy
+            schedule: score(event.val_metric)
             for (name, schedule), event in self.selected.items()
             if name == task and schedule != self.plan.studied
         }
         return max(baselines, key=lambda name: baselines[name]) if baselines else None
 
     def chance(self, task: str) -> float:
-        """Return the accuracy of guessing, 1/K."""
-        return 1 / self.task(task).complexity.num_classes
+        """Return the metric of guessing."""
+        return self.task(task).of_guessing
 
-    def val_accuracies(self, runs: Sequence[Run]) -> list[float]:
+    def val_metrics(self, runs: Sequence[Run]) -> list[float]:
         """Return what runs reached on the validation split; chance where one did not end well."""
         return [
-            run.last.val_accuracy
+            run.last.val_metric
             if run.status == "completed" and run.last is not None
             else self.chance(run.spec.task)
             for run in runs
         ]
 
-    def test_accuracies(self, runs: Sequence[Run]) -> dict[int, float]:
-        """Return by seed what runs reached on the test split; a diverged one is at chance, 1/K."""
-        accuracies = {}
+    def test_metrics(self, runs: Sequence[Run]) -> dict[int, float]:
+        """Return by seed what runs reached on the test split; a diverged one is at chance."""
+        metrics = {}
         for run in runs:
             if run.status == "diverged":
-                accuracies[run.spec.seed] = self.chance(run.spec.task)
-            elif run.last is not None and run.last.test_accuracy is not None:
-                accuracies[run.spec.seed] = run.last.test_accuracy
-        return accuracies
+                metrics[run.spec.seed] = self.chance(run.spec.task)
+            elif run.last is not None and run.last.test_metric is not None:
+                metrics[run.spec.seed] = run.last.test_metric
+        return metrics

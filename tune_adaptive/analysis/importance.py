@@ -20,18 +20,19 @@ def importances(history: History, task: str, schedule: str) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     space = history.task(task).spaces[schedule]
+    direction = history.task(task).metric.direction
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is experimental, and thin where trials are few
-            study = optuna.create_study(direction="maximize")
+            study = optuna.create_study(direction=direction)
             for run in trials:
                 study.enqueue_trial(run.spec.configuration.values())
                 trial = study.ask()
                 space.suggest(trial)
                 assert run.last is not None
-                study.tell(trial, run.last.val_accuracy)
+                study.tell(trial, run.last.val_metric)
             return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     finally:
         optuna.logging.set_verbosity(before)

@@ -59,7 +59,7 @@ class Rows:
         self.failed_arms: set[tuple[str, str]] = set()
         self.ended_in_order: list[str] = []
         self._plan = plan
-        self._tasks = {task.name for task in plan.tasks}
+        self._metrics = {task.name: task.metric for task in plan.tasks}
         self._arms = set(plan.arms)
         self._damage: list[str] = []
         self._stage: Stage | None = None
@@ -91,6 +91,9 @@ class Rows:
         elif isinstance(event, ledger.Selected):
             arm = event.task, event.configuration.schedule
             if self._is_of_an_arm(arm, "selected"):
+                if (problem := self._metrics[arm[0]].problem(event.val_metric)) is not None:
+                    self._damage.append(f"{' '.join(arm)} is selected with {problem}")
+                    return
                 self.selected.setdefault(arm, event)
         elif isinstance(event, ledger.ArmFailed):
             arm = event.task, event.schedule
@@ -120,7 +123,7 @@ class Rows:
         if spec.id in self.runs:
             self._damage.append(f"run {spec.id} is started twice")
             return
-        if spec.task not in self._tasks or (
+        if spec.task not in self._metrics or (
             spec.arm[1] not in self._plan.schedules and spec.role != "canary"
         ):
             self._damage.append(f"run {spec.id} is of no arm of the plan")
@@ -150,13 +153,15 @@ class Rows:
         """Take in a row of a run that is at work."""
         id_ = run.spec.id
         if isinstance(event, ledger.EpochDone):
-            problem = self._misplaced(run, event.result)
-            if problem is not None:
+            if (problem := self._impossible(run, event.result)) is not None:
+                self._damage.append(f"run {id_}: epoch {event.result.epoch}: {problem}")
+                return
+            if (problem := self._misplaced(run, event.result)) is not None:
                 self._damage.append(f"run {id_}: {problem}")
             if event.result.epoch == len(run.epochs) + 1:
                 self.runs[id_] = replace(run, epochs=(*run.epochs, event.result))
         elif isinstance(event, ledger.TestOpened):
-            if run.last is None or run.last.test_accuracy is None or id_ in self._opened_test:
+            if run.last is None or run.last.test_metric is None or id_ in self._opened_test:
                 self._damage.append(f"run {id_}: no epoch of it opened the test split there")
             self._opened_test.add(id_)
         elif isinstance(event, ledger.RunEnded):
@@ -170,6 +175,15 @@ class Rows:
             self._sessions[id_] = 0
         else:
             self._resume(run, event)
+
+    def _impossible(self, run: Run, result: EpochResult) -> str | None:
+        """Say which metric of an epoch cannot be; None if all can."""
+        metric = self._metrics[run.spec.task]
+        for split, value in (("validation", result.val_metric), ("test", result.test_metric)):
+            problem = None if value is None or result.diverged else metric.problem(value)
+            if problem is not None:
+                return f"{split} {problem}"
+        return None
 
     def _misplaced(self, run: Run, result: EpochResult) -> str | None:
         """Say why an epoch cannot follow on those before it; None if it can."""

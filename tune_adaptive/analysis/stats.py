@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special, stats
 
+from tune_adaptive.records.metric import ACCURACY, Metric
+
 ALPHA = 0.05
 POWER = 0.8
-MIN_EQUIVALENCE_MARGIN = 0.002  # 0.2 percentage points
 MARGIN_CONFIDENCE = 0.8
 MAX_FLIPS = 2**16
 
@@ -33,17 +34,17 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The studied schedule minus one baseline in test accuracy, paired by seed.
+    """The studied schedule minus one baseline in the test metric, paired by seed.
 
     Attributes:
         baseline: The other schedule.
-        difference: Mean with its 95% paired t interval, in accuracy.
+        difference: Mean with its 95% paired t interval, in the metric's unit.
         pairs: The differences, one a seed.
         p: Exact two-sided sign-flip test; None where n < 2, or where no run of either differs
             from another of the same schedule.
         p_holm: ``p`` adjusted by Holm over the task's baselines.
         of_record: Whether it is the strongest baseline by validation.
-        superiority: P(A > B) of two runs with seeds of their own, ties counting half.
+        superiority: P(A better than B) of two runs with seeds of their own, ties counting half.
     """
 
     baseline: str
@@ -63,7 +64,7 @@ class Verdict:
         task: ``dataset/model``.
         word: One of four; None where there is nothing to compare, or where no run varied.
         sentence: The answer in one line.
-        margin: Equivalence margin, in accuracy.
+        margin: Equivalence margin, in the metric's unit.
         minimum_detectable: True difference that this n finds with 80% power at Holm's first
             threshold, by the spread that was seen; see :func:`detectable_sd`.
     """
@@ -76,7 +77,12 @@ class Verdict:
 
 
 def judge(
-    task: str, record: Comparison, num_baselines: int, margin: float, studied: str = "ours"
+    task: str,
+    record: Comparison,
+    num_baselines: int,
+    margin: float,
+    studied: str = "ours",
+    metric: Metric = ACCURACY,
 ) -> Verdict:
     """Turn the comparison of ``studied`` with the baseline of record into a verdict.
 
@@ -91,12 +97,12 @@ def judge(
     """
     difference = record.difference
     n, mean = difference.n, difference.mean
-    told = f"{task}: {studied} minus {record.baseline} {_points(difference)}"
+    told = f"{task}: {studied} minus {record.baseline} {shown_difference(difference, metric)}"
     if n > 1 and record.p is None:
         same = "every run" if mean == 0 else "every run of a schedule"
         sentence = (
             f"{told}: no verdict: {same} scored the same, so that seeds make no difference and "
-            "there is no spread to judge by. Does the accuracy fit this task (does the model "
+            "there is no spread to judge by. Does the metric fit this task (does the model "
             "predict more than one class)?"
         )
         return Verdict(task, None, sentence)
@@ -109,33 +115,34 @@ def judge(
     detectable = effect * sd
     word: Word
     if record.p_holm is not None and record.p_holm < ALPHA:
-        word = "better" if mean > 0 else "worse"
+        word = "better" if metric.score(mean) > 0 else "worse"
     elif _tost_p(record.pairs, margin) < ALPHA:
         word = "equivalent"
     else:
         word = "inconclusive"
     sentence = (
-        f"{told}: {word} (Holm p = {record.p_holm:.3f}, margin {100 * margin:.2f}, "
-        f"detectable {100 * detectable:.2f} points)."
+        f"{told}: {word} (Holm p = {record.p_holm:.3f}, margin {metric.number(margin)}, "
+        f"detectable {metric.number(detectable)}{_unit(metric)})."
     )
     return Verdict(task, word, sentence, margin, detectable)
 
 
-def equivalence_margin(accuracies: Sequence[float]) -> float:
-    """Return max(0.2 points, one seed SD), the SD at its lower 80% confidence bound.
+def equivalence_margin(values: Sequence[float], least: float = ACCURACY.margin) -> float:
+    """Return max(``least``, one seed SD), the SD at its lower 80% confidence bound.
 
     s sqrt((n - 1) / chi2(0.8, n - 1)). The margin is estimated from the seeds that are judged
     by it: with s itself, two schedules that differ by exactly one SD passed for equivalent in up
     to 15% of simulated experiments; with its lower bound in at most 5%.
 
     Args:
-        accuracies: The baseline's, one a seed; of those that ended well.
+        values: The baseline's, one a seed; of those that ended well.
+        least: The metric's own margin.
     """
-    n = len(accuracies)
+    n = len(values)
     if n < 2:
-        return MIN_EQUIVALENCE_MARGIN
+        return least
     shrunk = math.sqrt((n - 1) / float(stats.chi2.ppf(MARGIN_CONFIDENCE, n - 1)))
-    return max(MIN_EQUIVALENCE_MARGIN, shrunk * float(np.std(accuracies, ddof=1)))
+    return max(least, shrunk * float(np.std(values, ddof=1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -161,13 +168,15 @@ def compare(
     ours: Mapping[int, float],
     baselines: Mapping[str, Mapping[int, float]],
     record: str | None,
+    metric: Metric = ACCURACY,
 ) -> list[Comparison]:
     """Compare with every baseline on the seeds both have; Holm over the baselines.
 
     Args:
-        ours: By seed, the studied schedule's test accuracies.
+        ours: By seed, the studied schedule's test metrics.
         baselines: The same of each baseline.
         record: Name of the baseline of record.
+        metric: What they are.
     """
     found = []
     for name, theirs in baselines.items():
@@ -191,7 +200,8 @@ def compare(
             p_holm=None if p is None else next(adjusted),
             of_record=name == record,
             superiority=superiority(
-                [ours[seed] for seed in seeds], [baselines[name][seed] for seed in seeds]
+                [metric.score(ours[seed]) for seed in seeds],
+                [metric.score(baselines[name][seed]) for seed in seeds],
             ),
         )
         for (name, seeds, pairs), p in zip(found, p_values, strict=True)
@@ -321,7 +331,7 @@ def promised(schedules: Sequence[str], n: int, studied: str) -> str:
         return "nothing to compare: one schedule"
     if studied not in schedules:
         return (
-            f"{unstudied(studied)}: the report shows the mean test accuracy of each on {n} final "
+            f"{unstudied(studied)}: the report shows the mean test metric of each on {n} final "
             "seeds, with its interval, and tests no difference"
         )
     num_baselines = len(schedules) - 1
@@ -342,9 +352,14 @@ def _tost_p(pairs: Sequence[float], margin: float) -> float:
     return float(max(above, below))
 
 
-def _points(difference: Mean) -> str:
-    """Say a difference in accuracy as percentage points with its interval."""
-    text = f"{100 * difference.mean:+.2f} points"
+def _unit(metric: Metric) -> str:
+    return f" {metric.unit_of_differences or metric.name}"
+
+
+def shown_difference(difference: Mean, metric: Metric) -> str:
+    """Show a difference with its unit, its interval and n."""
+    text = f"{metric.number(difference.mean, '+')}{_unit(metric)}"
     if difference.low is None or difference.high is None:
         return f"{text} (n = {difference.n})"
-    return f"{text} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}], n = {difference.n}"
+    low, high = (metric.number(end, "+") for end in (difference.low, difference.high))
+    return f"{text} [{low}, {high}], n = {difference.n}"

@@ -13,7 +13,7 @@ EPOCH_COLUMNS = [field.name for field in fields(EpochResult)]
 
 def tables(history: History) -> dict[str, pd.DataFrame]:
     """Return ``trials`` (the search), ``runs`` (all others) and ``epochs`` (of both)."""
-    rows = [_run_row(run) for run in history.runs]
+    rows = [_run_row(run, history.task(run.spec.task).metric.name) for run in history.runs]
     epochs = [
         {"run_id": run.spec.id, "task": run.spec.task, "schedule": run.spec.arm[1]}
         | {"stage": run.spec.stage, "role": run.spec.role, "seed": run.spec.seed}
@@ -26,7 +26,7 @@ def tables(history: History) -> dict[str, pd.DataFrame]:
     return {"trials": runs[is_trial], "epochs": pd.DataFrame(epochs), "runs": runs[~is_trial]}
 
 
-def _run_row(run: Run) -> dict[str, Any]:
+def _run_row(run: Run, metric: str) -> dict[str, Any]:
     last = run.last
     row = {
         "run_id": run.spec.id,
@@ -43,9 +43,10 @@ def _run_row(run: Run) -> dict[str, Any]:
         "train_s": sum(epoch.train_s for epoch in run.epochs),
         "train_loss": last.train_loss if last else None,
         "val_loss": last.val_loss if last else None,
-        "val_accuracy": last.val_accuracy if last else None,
+        "metric": metric,
+        "val_metric": last.val_metric if last else None,
         "test_loss": last.test_loss if last else None,
-        "test_accuracy": last.test_accuracy if last else None,
+        "test_metric": last.test_metric if last else None,
     }
     values = run.spec.configuration.values()
     return row | {f"parameters.{n}" if n in row else n: value for n, value in values.items()}

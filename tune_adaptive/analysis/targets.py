@@ -13,6 +13,7 @@ import numpy as np
 
 from tune_adaptive.analysis.history import History, Run
 from tune_adaptive.analysis.stats import Mean, mean_interval, ratio_interval
+from tune_adaptive.records.metric import Metric
 
 RATIOS = {"easy": 1.5, "primary": 1.1, "hard": 1.0}
 """Targets, as multiples of e*."""
@@ -53,20 +54,22 @@ class TimeSaved:
 
 
 def best_error(history: History, task: str) -> float | None:
-    """Return e*; None where no baseline was selected."""
+    """Return e*; None where no baseline was selected, or no metric is perfect."""
     record = history.baseline_of_record(task)
     if record is None:
         return None
     trial_id = history.selected[task, record].trial_id
+    metric = history.task(task).metric
     errors = [
-        1 - run.last.val_accuracy
+        error
         for run in history.of("select", task, record)
         if run.spec.id.startswith(f"select-{trial_id}-") and run.last
+        if (error := metric.error(run.last.val_metric)) is not None
     ]
     return float(np.median(errors)) if errors else None
 
 
-def time_to_target(runs: Sequence[Run], target_error: float) -> TimeToTarget | None:
+def time_to_target(runs: Sequence[Run], target_error: float, metric: Metric) -> TimeToTarget | None:
     """Return how long an arm's runs took to ``target_error``; None without runs."""
     if not runs:
         return None
@@ -75,7 +78,7 @@ def time_to_target(runs: Sequence[Run], target_error: float) -> TimeToTarget | N
     epochs, seconds = [], []
     hits: dict[int, int | None] = {}
     for run in runs:
-        hit = _hit(run, target_error)
+        hit = _hit(run, target_error, metric)
         hits[run.spec.seed] = hit
         epochs.append(float(run.spec.num_epochs if hit is None else hit))
         if hit is not None:
@@ -106,16 +109,40 @@ def time_saved(
     return TimeSaved(baseline, difference, ratio)
 
 
+def stable_epoch(val_losses: Sequence[float]) -> int | None:
+    """Return the first epoch (from 1) from which the smoothed loss stays within 2% of its minimum.
+
+    Smoothed by an exponential moving average, s = 0.6 s + 0.4 x. None: it rises above at the end.
+
+    Example:
+        >>> stable_epoch([1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+        8
+    """
+    smoothed: list[float] = []
+    for loss in val_losses:
+        smoothed.append(0.6 * smoothed[-1] + 0.4 * loss if smoothed else loss)
+    if not smoothed:
+        return None
+    limit = 1.02 * min(smoothed)
+    above = [index for index, value in enumerate(smoothed) if not value <= limit]
+    first = above[-1] + 2 if above else 1
+    return first if first <= len(smoothed) else None
+
+
 def _interval(values: Sequence[float]) -> Mean:
     found = mean_interval(values)
     return replace(found, low=None, high=None) if len(set(values)) == 1 else found
 
 
-def _hit(run: Run, target_error: float) -> int | None:
+def _hit(run: Run, target_error: float, metric: Metric) -> int | None:
     """Return the epoch of the first confirmed hit; one at the last epoch needs no confirmation."""
     if run.status != "completed":
         return None
-    good = {epoch.epoch: 1 - epoch.val_accuracy <= target_error for epoch in run.epochs}
+    good = {
+        epoch.epoch: error is not None and error <= target_error
+        for epoch in run.epochs
+        for error in (metric.error(epoch.val_metric),)
+    }
     for number, is_good in good.items():
         if is_good and (number == max(good) or good.get(number + 1, False)):
             return number

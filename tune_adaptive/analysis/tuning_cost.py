@@ -1,9 +1,9 @@
-"""What tuning costs: accuracy against all epochs spent, the search included.
+"""What tuning costs: the metric against all epochs spent, the search included.
 
 Witnesses are full runs drawn at random beforehand, so the best of k of them is what a random
 search of k runs gives, without bias (Dodge et al., "Show Your Work", EMNLP 2019). What the
 defaults and the selected configurations reach is told by their final runs, on seeds that
-nobody has searched or selected on. All accuracies here are of the validation split.
+nobody has searched or selected on. All metrics here are of the validation split.
 """
 
 import math
@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 
 from tune_adaptive.analysis.history import History
 from tune_adaptive.analysis.stats import ALPHA, Mean, mean_interval
+from tune_adaptive.records.metric import ACCURACY, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,10 @@ class CostCurve:
     Attributes:
         schedule: Its name.
         epochs: Epochs spent on the best of 1, 2, ... m witnesses.
-        accuracy: Expected validation accuracy of that best one.
+        metric: Expected validation metric of that best one.
         low: Its 10% quantile over which k of the m are drawn.
         high: Its 90% quantile.
-        witnesses: Validation accuracies of the witnesses; chance where one did not end well.
+        witnesses: Validation metrics of the witnesses; chance where one did not end well.
         untuned: The defaults, on the final seeds; one run's cost.
         tuned: The selected configuration, on the final seeds.
         tuned_epochs: What its search and selection cost.
@@ -34,7 +35,7 @@ class CostCurve:
 
     schedule: str
     epochs: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    metric: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     witnesses: tuple[float, ...]
@@ -70,17 +71,19 @@ class RunsNeeded:
 def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
     """Return an arm's curve and points."""
     horizon = history.task(task).num_epochs
-    witnesses = history.val_accuracies(history.of("search", task, schedule, "witness"))
-    untuned = history.val_accuracies(history.default_runs(task, schedule))
-    tuned = history.val_accuracies(history.final_runs(task, schedule))
+    witnesses = history.val_metrics(history.of("search", task, schedule, "witness"))
+    untuned = history.val_metrics(history.default_runs(task, schedule))
+    tuned = history.val_metrics(history.final_runs(task, schedule))
     searched = history.of("search", task, schedule) + history.of("select", task, schedule)
     ks = range(1, len(witnesses) + 1)
+    score = history.task(task).metric.score  # its own inverse
+    scores = [score(value) for value in witnesses]
     return CostCurve(
         schedule=schedule,
         epochs=tuple(float(k * horizon) for k in ks),
-        accuracy=tuple(expected_best(witnesses, k) for k in ks),
-        low=tuple(best_quantile(witnesses, k, 0.1) for k in ks),
-        high=tuple(best_quantile(witnesses, k, 0.9) for k in ks),
+        metric=tuple(score(expected_best(scores, k)) for k in ks),
+        low=tuple(score(best_quantile(scores, k, 0.1)) for k in ks),
+        high=tuple(score(best_quantile(scores, k, 0.9)) for k in ks),
         witnesses=tuple(witnesses),
         untuned=mean_interval(untuned) if untuned else None,
         tuned=mean_interval(tuned) if tuned else None,
@@ -88,7 +91,12 @@ def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
     )
 
 
-def runs_needed(curve: CostCurve, untuned: Sequence[float], studied: str = "ours") -> RunsNeeded:
+def runs_needed(
+    curve: CostCurve,
+    untuned: Sequence[float],
+    studied: str = "ours",
+    metric: Metric = ACCURACY,
+) -> RunsNeeded:
     """Return the tuned runs that ``curve``'s schedule needs to reach the mean of ``untuned``.
 
     The interval covers at least 95%: half of the 5% goes to the t interval of that mean, half
@@ -96,10 +104,11 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float], studied: str = "ours
 
     Args:
         curve: Of a baseline.
-        untuned: Validation accuracies of the studied schedule's defaults, one a seed.
+        untuned: Validation metrics of the studied schedule's defaults, one a seed.
         studied: Its name.
+        metric: What they are.
     """
-    values, num = curve.witnesses, len(curve.witnesses)
+    values, num = [metric.score(value) for value in curve.witnesses], len(curve.witnesses)
     told = f"{studied} with its defaults reaches what {curve.schedule}"
     if not num or len(untuned) < 2:
         why = (
@@ -107,7 +116,7 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float], studied: str = "ours
         )
         sentence = f"{told} needs an unknown number of tuned runs to reach: {why}."
         return RunsNeeded(curve.schedule, None, None, None, num, sentence)
-    goal = mean_interval(untuned, 1 - ALPHA / 2)
+    goal = mean_interval([metric.score(value) for value in untuned], 1 - ALPHA / 2)
     assert goal.low is not None
     assert goal.high is not None
     as_good = _num_as_good(values, goal.mean)
@@ -119,7 +128,8 @@ def runs_needed(curve: CostCurve, untuned: Sequence[float], studied: str = "ours
         f"{told} needs {f'more than {num}' if runs is None else f'{runs:.1f}'} tuned runs to "
         f"reach, by random search and on average (at least 95%: {low:.1f} to "
         f"{'any number' if high is None else f'{high:.1f}'}): {as_good} of its {num} random-search "
-        f"controls were as good as {100 * goal.mean:.2f}%, the mean of {len(untuned)} seeds."
+        f"controls were as good as {metric.shown(metric.score(goal.mean))}, the mean of "
+        f"{len(untuned)} seeds."
     )
     return RunsNeeded(curve.schedule, runs, low, high, num, sentence)
 

@@ -131,7 +131,7 @@ def document(told: Status, now: float) -> dict[str, Any]:
                 "since": work.since,
                 "epoch": work.last.epoch if work.last else 0,
                 "num_epochs": work.run.num_epochs,
-                "val_accuracy": work.last.val_accuracy if work.last else None,
+                "val_metric": work.last.val_metric if work.last else None,
                 "lr": work.last.lrs[-1] if work.last and work.last.lrs else None,
             }
             for work in told.at_work
@@ -163,7 +163,7 @@ def show(told: Status, console: Console, now: float) -> None:
 
 def _reached(last: EpochResult) -> str:
     lr = f", lr {last.lrs[-1]:.2e}" if last.lrs else ""
-    return f", val {last.val_accuracy:.4f}{lr}"
+    return f", val {last.val_metric:.4f}{lr}"
 
 
 def main(

@@ -24,6 +24,8 @@ from tune_adaptive.records.codec import (
     Proportion,
     convert,
 )
+from tune_adaptive.records.ledger import ONCE
+from tune_adaptive.records.metric import ACCURACY, Metric
 from tune_adaptive.records.plan import (
     FIRST_SEED,
     SEEDS_PER_EXPERIMENT,
@@ -49,8 +51,8 @@ class Rerun:
     """A published mean beside that of new seeds.
 
     Attributes:
-        published: Test accuracy as it was published.
-        found: Test accuracy on the new seeds.
+        published: Test metric as it was published.
+        found: Test metric on the new seeds.
         prediction: 95% interval for the mean of that many new runs.
     """
 
@@ -71,8 +73,8 @@ class Rerun:
         return self.prediction[0] <= self.found.mean <= self.prediction[1]
 
 
-def judge_rerun(published: Mean, accuracies: Sequence[float]) -> Rerun:
-    """Judge N new accuracies by a published mean of n.
+def judge_rerun(published: Mean, found: Sequence[float]) -> Rerun:
+    """Judge N new runs by a published mean of n.
 
     The published interval is of the true mean; the mean of N new runs leaves it more often than
     one time in twenty. 95% of them lie in mean +- t(0.975, n - 1) s sqrt(1/n + 1/N).
@@ -83,9 +85,9 @@ def judge_rerun(published: Mean, accuracies: Sequence[float]) -> Rerun:
     if published.low is None or published.high is None:
         raise InputError("it was published without an interval, from fewer than 2 seeds")
     half = (published.high - published.low) / 2  # t s / sqrt(n)
-    wider = half * math.sqrt(1 + published.n / len(accuracies))
+    wider = half * math.sqrt(1 + published.n / len(found))
     prediction = (published.mean - wider, published.mean + wider)
-    return Rerun(published, mean_interval(accuracies), prediction)
+    return Rerun(published, mean_interval(found), prediction)
 
 
 def main(
@@ -115,6 +117,10 @@ def main(
     moved = TaskOptions(data_dir=data_dir, model_path=model_path)
     if problems := inapplicable([made if task else best.task], moved):
         raise InputError("\n".join(problems))
+    if made.measure.plain != own.metric:
+        raise InputError(
+            f"{path}: judged by another metric: {own.metric}, here {made.measure.plain}"
+        )
     data = load_data(made)
     if own.num_train is not None:
         data = as_trained(data, own.num_train)
@@ -122,15 +128,16 @@ def main(
         raise InputError(
             f"{path}: tuned on other data: SHA-256 {own.data_sha256}, here {data.sha256()}"
         )
-    accuracies = _run_again(best.configuration, own, made, data, seeds, typer.echo)
-    judged = judge_rerun(own.mean, accuracies)
+    judged = judge_rerun(
+        own.mean, _run_again(best.configuration, own, made, data, seeds, typer.echo)
+    )
     for what, mean in (("published", judged.published), ("found", judged.found)):
-        typer.echo(f"{what}: {_told(mean)}")
-    low, high = judged.prediction
+        typer.echo(f"{what}: {_told(mean, own.metric)}")
+    low, high = map(own.metric.number, judged.prediction)
     typer.echo(
         f"{'reproduced' if judged.reproduced else 'not reproduced'}: the new mean lies "
         f"{'in' if judged.reproduced else 'outside'} the published interval, and "
-        f"{'in' if judged.predicted else 'outside'} [{100 * low:.2f}, {100 * high:.2f}], where "
+        f"{'in' if judged.predicted else 'outside'} [{low}, {high}], where "
         f"{1 - ALPHA:.0%} of such means lie"
     )
     if not judged.reproduced:
@@ -139,9 +146,9 @@ def main(
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    """A published accuracy; its interval may reach beyond [0, 1]."""
+    """A published metric; its interval may reach beyond the metric's range."""
 
-    mean: Proportion
+    mean: Finite
     n: Positive
     low: Finite | None = None
     high: Finite | None = None
@@ -151,7 +158,7 @@ class _Interval:
 class _Published:
     """What the experiment trained with, and what it reached."""
 
-    test_accuracy: _Interval
+    test_metric: _Interval
     seed: Seed
     num_epochs: Positive
     batch_size: Positive
@@ -162,6 +169,7 @@ class _Published:
     data_sha256: str
     notes: Mapping[str, Note]
     options: Mapping[str, Note]
+    metric: Metric = ACCURACY
     run_time_budget_s: PositiveAmount | None = None
     num_train: Positive | None = None  # not in files of before
     # Files of before have neither: a CPU then, and a GPU where there is one.
@@ -170,19 +178,22 @@ class _Published:
 
     @property
     def mean(self) -> Mean:
-        """The published accuracy with its interval."""
-        told = self.test_accuracy
+        """The published metric with its interval."""
+        told = self.test_metric
         return Mean(told.mean, told.low, told.high, told.n)
 
 
 def _published(best: BestSchedule, path: Path) -> _Published:
     names = {field.name for field in fields(_Published)}
-    own = {name: value for name, value in best.provenance.items() if name in names}
+    own = {ONCE.get(name, name): value for name, value in best.provenance.items()}
+    own = {name: value for name, value in own.items() if name in names}
     try:
         published = convert(own, _Published, f"{path}: provenance")
     except DecodeError as error:
         raise InputError(f"{path}: no result that can be verified:\n{error}") from error
-    told = published.test_accuracy
+    told = published.test_metric
+    if (problem := published.metric.problem(told.mean)) is not None:
+        raise InputError(f"{path}: no result that can be verified: {problem}")
     if told.low is not None and told.high is not None and not told.low <= told.mean <= told.high:
         raise InputError(
             f"{path}: no result that can be verified: its mean {told.mean} lies outside its "
@@ -199,10 +210,10 @@ def _run_again(
     num_seeds: int,
     say: Callable[[str], None],
 ) -> list[float]:
-    """Train on seeds that no stage of the experiment has; return the test accuracies."""
+    """Train on seeds that no stage of the experiment has; return the test metrics."""
     description = data.describe()
-    chance = 1 / description.complexity.num_classes
-    accuracies = []
+    chance = task.measure.of_guessing(data.train.y, task.loss)
+    found = []
     with claimed_device(own.cpus_per_trial, own.gpus_per_trial > 0) as device:
         train_split, validation = (Split.of(part, device) for part in (data.train, data.validation))
         material = Material(task, description, train_split, validation)
@@ -221,18 +232,20 @@ def _run_again(
                 role="selected",
             )
             *_, last = train(run, material, lambda: Split.of(data.test, device))
-            reached = last.test_accuracy
-            accuracies.append(chance if reached is None else reached)
+            reached = last.test_metric
+            found.append(chance if reached is None else reached)
             say(
-                f"seed {run.seed}: {100 * accuracies[-1]:.2f}%"
+                f"seed {run.seed}: {own.metric.shown(found[-1])}"
                 + (" (diverged)" * (reached is None))
             )
-    return accuracies
+    return found
 
 
-def _told(mean: Mean) -> str:
-    shown = "" if mean.low is None else f" [{100 * mean.low:.2f}, {100 * (mean.high or 0):.2f}]"
-    return f"{100 * mean.mean:.2f}%{shown} n={mean.n}"
+def _told(mean: Mean, metric: Metric) -> str:
+    shown = ""
+    if mean.low is not None and mean.high is not None:
+        shown = f" [{metric.number(mean.low)}, {metric.number(mean.high)}]"
+    return f"{metric.shown(mean.mean)}{shown} n={mean.n}"
 
 
 if __name__ == "__main__":

@@ -1,22 +1,33 @@
 """What a person should know of a task's data before anything is trained on them."""
 
+import math
 import resource
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import psutil
+import torch
 
-from tune_adaptive.errors import EnvironmentFault
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.records.task_plan import DataFacts
 from tune_adaptive.signals.limits import read_limits
-from tune_adaptive.tasks import Dataset, Task
+from tune_adaptive.tasks import METRICS, Dataset, Task
 from tune_adaptive.tasks.arrays import num_contained
+from tune_adaptive.tasks.task import persons_code
 
 MAX_NAMED = 5
 
 
 def inspect_data(data: Dataset) -> DataFacts:
     """Count what splits have in common, and how unequal the classes are."""
+    if data.targets != "classes":
+        return DataFacts(
+            num_validation_in_train=num_contained(data.validation, data.train),
+            num_test_in_train=num_contained(data.test, data.train),
+            class_ratio=1.0,
+            majority_accuracy=None,
+            remarks=data.remarks,
+        )
     counts = np.bincount(data.train.y)
     return DataFacts(
         num_validation_in_train=num_contained(data.validation, data.train),
@@ -40,6 +51,38 @@ def _missing(data: Dataset, num_classes: int) -> Iterator[str]:
             yield (
                 f"{name}: no example of {len(missing)} of the {num_classes} classes: "
                 f"{', '.join(shown)}{more}"
+            )
+
+
+def check_metric(task: Task, data: Dataset) -> None:
+    """Check that a task's metric is one for its targets, and defined on the splits it judges on.
+
+    It is tried on random outputs; what a model makes of a split comes later.
+
+    Raises:
+        InputError: It is not, and which metrics are.
+    """
+    measure, found = task.measure, data.targets
+    if not measure.fits(found):
+        fitting = ", ".join(name for name, each in METRICS.items() if each.fits(found))
+        hint = ""
+        if found != "classes":
+            hint = " (classes are whole numbers: y.astype(np.int64))"
+        raise InputError(
+            f"{task.name}: metric {measure.name} is of {' or '.join(measure.targets)}, and its "
+            f"targets are {found}{hint}; there is {fitting} for them"
+        )
+    if measure.compute is None:
+        return
+    num_outputs = data.describe().num_classes
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        outputs = torch.randn(len(split), num_outputs, generator=torch.Generator().manual_seed(0))
+        with persons_code(f"{task.name}: metric {measure.name} on the {name} split"):
+            value = measure.value(outputs, torch.from_numpy(split.y), math.nan)
+        if (problem := measure.problem(value)) is not None:
+            raise InputError(
+                f"{task.name}: the {name} split has no {problem}, tried on random outputs; has it "
+                "examples of one class, or one value, alone?"
             )
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning.device_shares import Share
-from tune_adaptive.planning.inspection import load_data
+from tune_adaptive.planning.inspection import check_metric, load_data
 from tune_adaptive.planning.options import Request
 from tune_adaptive.ray_backend.cluster import on_a_worker
 from tune_adaptive.records.plan import NAME
@@ -46,6 +46,7 @@ def make_named_tasks(request: Request) -> dict[str, Task]:
 def loaded(task: Task, request: Request) -> Dataset:
     """Load a task's data; check what was asked for against their size."""
     data = load_data(task)
+    check_metric(task, data)
     asked = request.options.batch_size
     if asked is not None and asked > len(data.train):
         raise InputError(

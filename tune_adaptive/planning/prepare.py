@@ -370,4 +370,6 @@ def _plan_task(
         spaces={name: spaces[task.name, name] for name in request.schedules},
         space_sha256={name: spaces[task.name, name].sha256 for name in request.schedules},
         facts=inspect_data(data),
+        metric=task.measure.plain,
+        chance=task.measure.of_guessing(data.train.y, task.loss),
     )

@@ -23,11 +23,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tune_adaptive.errors import EnvironmentFault
 from tune_adaptive.protocol.asha import Asha, first_rung
+from tune_adaptive.records.metric import ACCURACY, Metric
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status, file_name
 from tune_adaptive.records.spaces import SearchSpace
 
 MAX_FAILURES_IN_A_ROW = 5
-WORST_ACCURACY = 0.0
 NUM_STARTUP_TRIALS = 6
 EPSILON = 1e-9
 
@@ -37,7 +37,7 @@ class Candidate:
     """A trial that trained to its end."""
 
     run: RunSpec
-    val_accuracy: float
+    score: float  # its validation metric, such that more is better
 
 
 @dataclass(slots=True)
@@ -64,6 +64,7 @@ class Arm:
         num_witnesses: Trials after the first that are drawn beforehand, from a scrambled
             Halton sequence whose common parameters are the same in every arm. They and the
             first are never stopped early, whatever the others do.
+        metric: What its runs are judged by.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Arm:
         seeds: Sequence[int],
         sampler_seed: int,
         num_witnesses: int = 0,
+        metric: Metric = ACCURACY,
     ) -> None:
         if num_witnesses and budget < (1 + num_witnesses) * template.num_epochs:
             raise ValueError(
@@ -85,6 +87,7 @@ class Arm:
         self.budget = budget
         self.seeds = seeds
         self.num_witnesses = num_witnesses
+        self.metric = metric
         self.spent = 0.0
         self.completed: list[Candidate] = []
         self._running: dict[str, _Running] = {}
@@ -100,7 +103,9 @@ class Arm:
                 constant_liar=True,
             )
         name = f"{template.task}:{template.configuration.schedule}"
-        self.study = optuna.create_study(study_name=name, direction="maximize", sampler=sampler)
+        self.study = optuna.create_study(
+            study_name=name, direction=metric.direction, sampler=sampler
+        )
         self.study.enqueue_trial(space.defaults())
         points = Halton(len(space.parameters), rng=np.random.default_rng(sampler_seed))
         for point in points.random(num_witnesses):
@@ -158,20 +163,21 @@ class Arm:
 
         Optuna receives a run that was stopped early as PRUNED with the value it reported, and
         only one that trained to its end as COMPLETE. One that diverged is PRUNED with the worst
-        accuracy there is, at step 0: TPE ranks pruned trials by their last step first, and so
+        value there is, at step 0: TPE ranks pruned trials by their last step first, and so
         this one behind all others, whatever it had reached. It would learn nothing of FAIL.
         """
         running = self._running[run.id]
         self.spent += result.epoch_equivalents - running.spent
         running.spent_by[result.epoch] = result.epoch_equivalents
         if result.diverged:
-            running.values = {0: WORST_ACCURACY}
+            running.values = {0: self.metric.worst}
             return self._end(run, TrialState.PRUNED, "diverged")
-        running.values[result.epoch] = result.val_accuracy
+        running.values[result.epoch] = result.val_metric
+        score = self.metric.score(result.val_metric)
         if result.ended:
-            self.completed.append(Candidate(run, result.val_accuracy))
-            return self._end(run, TrialState.COMPLETE, "completed", result.val_accuracy)
-        goes_on = self._asha.goes_on(run.id, result.epoch, result.val_accuracy)
+            self.completed.append(Candidate(run, score))
+            return self._end(run, TrialState.COMPLETE, "completed", result.val_metric)
+        goes_on = self._asha.goes_on(run.id, result.epoch, score)
         if not goes_on and run.role == "sampled":
             return self._end(run, TrialState.PRUNED, "stopped")
         if running.reserved - running.spent < 1 - EPSILON:
@@ -273,7 +279,7 @@ class Arms:
 
     def candidates(self, arm: tuple[str, str], num: int) -> list[Candidate]:
         """Return the arm's best completed trials, the best first, and its defaults."""
-        ranked = sorted(self._arms[arm].completed, key=lambda c: c.val_accuracy, reverse=True)
+        ranked = sorted(self._arms[arm].completed, key=lambda c: c.score, reverse=True)
         best, default = ranked[:num], self._arms[arm].default
         return best if default is None or default in best else [*best, default]
 
@@ -305,7 +311,9 @@ class Arms:
             for arm in self._arms.values():
                 arm.close()
                 saved = optuna.create_study(
-                    study_name=arm.study.study_name, storage=storage, direction="maximize"
+                    study_name=arm.study.study_name,
+                    storage=storage,
+                    direction=arm.metric.direction,
                 )
                 saved.add_trials(arm.trials)
         finally:

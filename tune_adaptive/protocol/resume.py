@@ -96,11 +96,13 @@ def _read(
     }
     problems = []
     for each in plan.tasks:
-        here = {"data": datasets[each.name].sha256()}
-        here |= {name: getattr(tasks[each.name], name) for name in TASK_FIELDS}
-        here["model"] = model_notes(tasks[each.name].notes)
-        there = {"data": each.data_sha256} | {name: getattr(each, name) for name in TASK_FIELDS}
-        there["model"] = model_notes(each.notes)
+        task_here = tasks[each.name]
+        here: dict[str, object] = {"data": datasets[each.name].sha256()}
+        here |= {name: getattr(task_here, name) for name in TASK_FIELDS}
+        here |= {"model": model_notes(task_here.notes), "metric": task_here.measure.plain}
+        there: dict[str, object] = {"data": each.data_sha256}
+        there |= {name: getattr(each, name) for name in TASK_FIELDS}
+        there |= {"model": model_notes(each.notes), "metric": each.metric}
         problems += [
             f"{each.name}: its {name} was {there[name]}, here it is {here[name]}"
             for name in here

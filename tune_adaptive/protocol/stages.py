@@ -143,12 +143,13 @@ class Stages:
                 seeds = range(self._plan.num_select_seeds)
                 ids = [f"select-{candidate.run.id}-{i}" for i in seeds]
                 if all(id_ in select.last for id_ in ids):
-                    mean = statistics.fmean(select.last[id_].val_accuracy for id_ in ids)
+                    mean = statistics.fmean(select.last[id_].val_metric for id_ in ids)
                     means.append((mean, candidate.run))
             if not means:
                 self._note(record.ArmFailed(task, schedule))
                 continue
-            mean, best = max(means, key=lambda pair: pair[0])
+            score = self._plan.task(task).metric.score
+            mean, best = max(means, key=lambda pair: score(pair[0]))
             self._note(record.Selected(task, best.configuration, mean, best.id))
             self.selected.append(best.configuration)
             winners.append(best)
@@ -246,7 +247,7 @@ class Stages:
         assert self._present is not None
         self._num_epochs[run.id] = result.epoch
         self._note(record.EpochDone(run.id, result))
-        if result.test_accuracy is not None:
+        if result.test_metric is not None:
             self._note(record.TestOpened(run.id, time.time()))
         status = self._present.heard(run, result)
         if status is not None:
@@ -304,6 +305,7 @@ def _arms(plan: Plan) -> Arms:
                 seeds=seeds,
                 sampler_seed=plan.seed,
                 num_witnesses=plan.num_witnesses,
+                metric=task.metric,
             )
             for task in plan.tasks
             for schedule in plan.schedules

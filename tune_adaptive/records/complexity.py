@@ -19,10 +19,10 @@ class Complexity:
 
     Attributes:
         value: C = clip((ln K / ln 1000 + ln d / ln 150528) / 2, 0, 1).
-        num_classes: K.
+        num_classes: K; of numbers, how many are predicted of an example.
         num_features: d per example: pixels x channels; for text the mean token count.
         num_examples: N of the training split.
-        label_entropy: Entropy of the labels [nats].
+        label_entropy: Entropy of the labels [nats]; 0 where numbers are predicted.
     """
 
     value: Proportion
@@ -36,7 +36,7 @@ def measure_complexity(labels: npt.NDArray[Any], num_features: float) -> Complex
     """Measure the complexity of a training split.
 
     Args:
-        labels: Integer class of each example, shape (N,), N >= 1.
+        labels: Integer class of each example, shape (N,), N >= 1; or K numbers each, (N, K).
         num_features: d, features per example, >= 1.
 
     Example:
@@ -45,14 +45,18 @@ def measure_complexity(labels: npt.NDArray[Any], num_features: float) -> Complex
         >>> round(measure_complexity(np.arange(5000) % 10, 784).value, 3)
         0.446
     """
-    counts = np.unique(labels, return_counts=True)[1]
+    if labels.ndim == 1:
+        counts = np.unique(labels, return_counts=True)[1]
+    else:
+        counts = np.array([len(labels)])
+    num_classes = len(counts) if labels.ndim == 1 else labels.shape[1]
     shares = counts / counts.sum()
-    classes = math.log(len(counts)) / math.log(REFERENCE_CLASSES)
+    classes = math.log(num_classes) / math.log(REFERENCE_CLASSES)
     features = math.log(num_features) / math.log(REFERENCE_FEATURES)
     return Complexity(
         value=min(1.0, max(0.0, (classes + features) / 2)),
-        num_classes=len(counts),
+        num_classes=num_classes,
         num_features=float(num_features),
         num_examples=int(counts.sum()),
-        label_entropy=float(-(shares * np.log(shares)).sum()),
+        label_entropy=abs(float((shares * np.log(shares)).sum())),
     )

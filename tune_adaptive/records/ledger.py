@@ -24,7 +24,6 @@ from tune_adaptive.records.codec import (
     Count,
     DecodeError,
     Finite,
-    Proportion,
     convert,
     parse_json,
     read_bytes,
@@ -34,9 +33,11 @@ from tune_adaptive.records.codec import (
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Stage, Status
 from tune_adaptive.system.files import refuse_links
 
-VERSION = 4
-READ = (3, 4)
-"""Versions that are read: 4 added a run's ``number`` and ``repeats``."""
+VERSION = 5
+READ = (3, 4, 5)
+"""Versions that are read: 4 added a run's ``number`` and ``repeats``, 5 metrics."""
+ONCE = {"val_accuracy": "val_metric", "test_accuracy": "test_metric"}
+"""What versions before 5 called what, where every metric was an accuracy."""
 LOCK_FILE = "lock.file"
 """Stands for the lock of an experiment on a file system that has none."""
 
@@ -129,7 +130,7 @@ class Selected:
 
     task: str
     configuration: Configuration
-    val_accuracy: Proportion
+    val_metric: Finite
     trial_id: str
 
 
@@ -328,7 +329,7 @@ def _parse(lines: Sequence[bytes], path: Path) -> Iterator[Event]:
         if version is not None:
             raise InputError(
                 f"{path}: line {number}: version {shown(version)} of the ledger; "
-                f"this reads {' and '.join(map(str, READ))}"
+                f"this reads {', '.join(map(str, READ))}"
             )
 
 
@@ -344,5 +345,11 @@ def _event(row: Any) -> Event:
     if not isinstance(name, str) or name not in _TYPES:
         hint = did_you_mean(name, _TYPES) if isinstance(name, str) else ""
         raise DecodeError([f"cannot be read: event = {shown(name)}: no such event{hint}"])
-    event: Event = convert(row, _TYPES[name], f"cannot be read: {name}")
+    if name == "epoch" and isinstance(row.get("result"), dict):
+        row["result"] = _renamed(row["result"])
+    event: Event = convert(_renamed(row), _TYPES[name], f"cannot be read: {name}")
     return event
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    return {ONCE.get(name, name): value for name, value in row.items()}

@@ -163,6 +163,10 @@ class Plan:
         """Every (task, schedule) there is."""
         return [(task.name, schedule) for task in self.tasks for schedule in self.schedules]
 
+    def task(self, name: str) -> TaskPlan:
+        """Return what is fixed for one task."""
+        return next(task for task in self.tasks if task.name == name)
+
     def stage_seed(self, stage: str, index: int) -> int:
         """Return the ``index``-th seed of a stage; the stages' seeds are disjoint."""
         return self.seed * SEEDS_PER_EXPERIMENT + FIRST_SEED[stage] + index
@@ -209,12 +213,7 @@ class Plan:
 
     def write(self, path: Path) -> str:
         """Write ``plan.toml``; return its SHA-256, which the ledger keeps."""
-        fields = {name: value for name, value in _plain(self).items() if value is not None}
-        for several in ("packing", "tasks"):
-            fields[several] = [
-                {name: value for name, value in each.items() if value is not None}
-                for each in fields[several]
-            ]
+        fields = _without_none(_plain(self))
         path.write_bytes(tomli_w.dumps({"format": FORMAT, **fields}).encode(errors="replace"))
         return hash_file(path)
 
@@ -250,6 +249,13 @@ def _plain(plan: Plan) -> dict[str, Any]:
     for table, task in zip(fields["tasks"], plan.tasks, strict=True):
         table["spaces"] = {name: space.to_dict() for name, space in task.spaces.items()}
     return fields
+
+
+def _without_none(value: Any) -> Any:
+    """Return plain data without what is not there: TOML has no word for it."""
+    if isinstance(value, Mapping):
+        return {name: _without_none(each) for name, each in value.items() if each is not None}
+    return [_without_none(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _checked(document: dict[str, Any], source: str) -> Plan:
@@ -295,7 +301,10 @@ def _contradictions(plan: Plan) -> Iterator[str]:
     if plan.num_witnesses >= plan.budget:
         yield f"num_witnesses = {plan.num_witnesses}: must be < budget = {plan.budget:g}"
     for task in plan.tasks:
-        if task.complexity.num_classes < 2:
+        yield from (f"{shown(task.name)}: metric: {each}" for each in task.metric.problems())
+        if (problem := task.metric.problem(task.of_guessing)) is not None:
+            yield f"{shown(task.name)}: chance: {problem}"
+        if task.complexity.label_entropy > 0 and task.complexity.num_classes < 2:
             yield f"{shown(task.name)}: num_classes = {task.complexity.num_classes}: must be >= 2"
         for schedule in plan.schedules:
             if schedule not in task.spaces:

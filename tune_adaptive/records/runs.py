@@ -233,7 +233,7 @@ class EpochResult:
         planned_steps: Optimizer steps that its schedule planned for.
         train_loss: Mean training loss over the epoch [nats].
         val_loss: Validation loss at its end [nats].
-        val_accuracy: Validation accuracy at its end, in [0, 1].
+        val_metric: The task's metric on the validation split at its end.
         lrs: Learning rate (first param group) at evenly spaced steps of the epoch.
         lr_steps: The optimizer steps that ``lrs`` belong to.
         progress: The schedule's budget clock in [0, 1].
@@ -254,7 +254,7 @@ class EpochResult:
         foreign_cpus: CPUs of the node that processes not of this experiment used over the epoch,
             on average, in [0, CPUs]; where the search itself runs on that node.
         test_loss: Test loss [nats]; only at the end of a final run.
-        test_accuracy: Test accuracy in [0, 1]; only at the end of a final run.
+        test_metric: The same on the test split; only at the end of a final run.
     """
 
     epoch: Positive
@@ -263,7 +263,7 @@ class EpochResult:
     planned_steps: Count
     train_loss: float
     val_loss: float
-    val_accuracy: Proportion
+    val_metric: float
     lrs: tuple[float, ...]
     lr_steps: tuple[Count, ...]
     progress: Proportion
@@ -281,11 +281,11 @@ class EpochResult:
     ended: bool = False
     diverged: bool = False
     test_loss: float | None = None
-    test_accuracy: Proportion | None = None
+    test_metric: Finite | None = None
     foreign_cpus: Amount | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train_loss", "val_loss"):
+        for name in ("train_loss", "val_loss", "val_metric"):
             if not (self.diverged or abs(getattr(self, name)) <= LARGEST):
                 raise ValueError(
                     f"{name} = {getattr(self, name)}: must be finite where the run has not diverged"
@@ -293,19 +293,20 @@ class EpochResult:
         if len(self.lrs) != len(self.lr_steps):
             raise ValueError(f"{len(self.lrs)} lrs at {len(self.lr_steps)} lr_steps")
 
-    def curves(self, num_train: int) -> dict[str, float]:
+    def curves(self, num_train: int, metric: str) -> dict[str, float]:
         """Return what a tracker draws of an epoch, by name; what was not measured is left out.
 
         Args:
             num_train: Size of the training split.
+            metric: Name of the task's metric.
         """
         share = self.epoch_equivalents - (self.epoch - 1)  # of a whole epoch: all before it were
         told = {
             "train/loss": self.train_loss,
             "validation/loss": self.val_loss,
-            "validation/accuracy": self.val_accuracy,
+            f"validation/{metric}": self.val_metric,
             "test/loss": self.test_loss,
-            "test/accuracy": self.test_accuracy,
+            f"test/{metric}": self.test_metric,
             "lr": self.lrs[-1] if self.lrs else None,
             "examples_per_s": num_train * share / self.train_s if self.train_s else None,
             "progress": self.progress,

@@ -6,8 +6,17 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from tune_adaptive.records.codec import Amount, Count, Positive, PositiveAmount, Proportion, Whole
+from tune_adaptive.records.codec import (
+    Amount,
+    Count,
+    Finite,
+    Positive,
+    PositiveAmount,
+    Proportion,
+    Whole,
+)
 from tune_adaptive.records.complexity import Complexity
+from tune_adaptive.records.metric import ACCURACY, Metric
 from tune_adaptive.records.runs import OptimizerName, Precision
 from tune_adaptive.records.spaces import SearchSpace
 
@@ -25,15 +34,17 @@ class DataFacts:
     Attributes:
         num_validation_in_train: Validation examples that are training examples too.
         num_test_in_train: Test examples that are training examples too.
-        class_ratio: Examples of train's largest class to those of its smallest, >= 1.
-        majority_accuracy: Test accuracy of always answering with train's largest class.
+        class_ratio: Examples of train's largest class to those of its smallest, >= 1; 1 where
+            classes are not what is predicted.
+        majority_accuracy: Test accuracy of always answering with train's largest class, if
+            classes are predicted.
         remarks: What was left out, converted or is missing.
     """
 
     num_validation_in_train: Count
     num_test_in_train: Count
     class_ratio: Amount
-    majority_accuracy: Proportion
+    majority_accuracy: Proportion | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -63,6 +74,9 @@ class TaskPlan:
         spaces: Per schedule, its search space.
         space_sha256: Per schedule, the hash of its search space.
         facts: What was found in its data; None in plans of earlier versions.
+        metric: What its models are judged by.
+        chance: The metric of guessing, which a run that diverged counts as; None, in plans of
+            earlier versions, is 1/K.
     """
 
     name: str
@@ -86,6 +100,13 @@ class TaskPlan:
     spaces: Mapping[str, SearchSpace]
     space_sha256: Mapping[str, str]
     facts: DataFacts | None = None
+    metric: Metric = ACCURACY
+    chance: Finite | None = None
+
+    @property
+    def of_guessing(self) -> float:
+        """The metric of guessing."""
+        return 1 / self.complexity.num_classes if self.chance is None else self.chance
 
     @property
     def contained(self) -> list[str]:

@@ -1,14 +1,26 @@
 """Several experiments on one page: what holds from one search to the next."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import Mean, Verdict, mean_interval
 from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.records.metric import Metric
 from tune_adaptive.records.plan import model_notes
-from tune_adaptive.report.write import render
+from tune_adaptive.report.blocks import (
+    Block,
+    Command,
+    Judgement,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+    measured,
+    render,
+)
 from tune_adaptive.system.files import write_whole
 
 
@@ -20,7 +32,7 @@ class Row:
     seed: int
     verdict: Verdict
     standing: str
-    accuracies: tuple[Mean | None, ...]  # in the order of the table's schedules
+    metrics: tuple[Mean | None, ...]  # in the order of the table's schedules
     differences: tuple[Mean | None, ...]  # studied minus each baseline
 
 
@@ -30,6 +42,7 @@ class Shared:
 
     Attributes:
         task: ``dataset/model``.
+        metric: What it is judged by.
         schedules: Those that every one of them has, the studied one first.
         rows: One an experiment.
         over_searches: Studied minus each baseline; its interval is over the experiments, so
@@ -37,6 +50,7 @@ class Shared:
     """
 
     task: str
+    metric: Metric
     schedules: tuple[str, ...]
     rows: tuple[Row, ...]
     over_searches: tuple[Mean | None, ...]
@@ -50,26 +64,64 @@ def write_comparison(analyses: Sequence[Analysis], out: Path) -> list[Path]:
         EnvironmentFault: ``out`` cannot be written.
     """
     shared = compare_experiments(analyses)
-    names = [analysis.plan.name for analysis in analyses]
-    seeds = [analysis.plan.seed for analysis in analyses]
-    paths = []
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(f"--out {out}: cannot be made: {error.strerror}") from error
-    for name in ("comparison.html", "comparison.md"):
-        text = render(
-            name,
-            title=", ".join(names),
-            analyses=list(analyses),
-            shared=shared,
-            studied=analyses[0].plan.studied,
-            same_seed=len(set(seeds)) < len(seeds),
-        )
-        path = out / name
-        write_whole(path, text)
+    title = ", ".join(analysis.plan.name for analysis in analyses)
+    paths = []
+    for form in ("html", "md"):
+        path = out / f"comparison.{form}"
+        write_whole(path, render(form, title, _blocks(analyses, shared)))
         paths.append(path)
     return paths
+
+
+def _blocks(analyses: Sequence[Analysis], shared: Sequence[Shared]) -> Iterator[Block]:
+    seeds = [analysis.plan.seed for analysis in analyses]
+    yield Paragraph(
+        "Each row is one experiment: a search of its own, with final seeds of its own. The last "
+        "rows are over the experiments: they hold the noise of the search, which the final seeds "
+        "of one experiment cannot see."
+    )
+    if len(set(seeds)) < len(seeds):
+        yield Judgement(
+            "not independent",
+            "Some of these experiments share a --seed: they are no draws of their own, and the "
+            "interval over them is too narrow.",
+        )
+    for number, each in enumerate(shared, start=1):
+        yield Section(f"task-{number}", each.task)
+        for row in each.rows:
+            standing = "" if row.standing == "as planned" else f" ({row.standing})"
+            word = row.verdict.word or "no verdict"
+            yield Judgement(f"{row.experiment}: {word}{standing}", row.verdict.sentence)
+        yield from _tables(each, analyses[0].plan.studied)
+    yield Section("methods", "How they were made")
+    yield from (Command(analysis.plan.command) for analysis in analyses)
+
+
+def _tables(shared: Shared, studied: str) -> Iterator[Block]:
+    metric = shared.metric
+    points = partial(metric.number, sign="+")
+    yield Part(f"Test {metric.label}")
+    yield Table(
+        ["experiment", "seed", "standing", *shared.schedules],
+        [
+            [row.experiment, row.seed, row.standing]
+            + [measured(value, metric.number) for value in row.metrics]
+            for row in shared.rows
+        ],
+    )
+    yield Part(f"{studied} minus each baseline{metric.in_differences}")
+    rows = [(row.experiment, row.differences) for row in shared.rows]
+    yield Table(
+        ["experiment", *shared.schedules[1:]],
+        [
+            [name, *(measured(value, points) for value in differences)]
+            for name, differences in (*rows, ("over the experiments", shared.over_searches))
+        ],
+    )
 
 
 def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
@@ -102,6 +154,7 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
             ("clip norm", [analysis.history.task(task).clip_norm for analysis in analyses]),
             ("precision", [analysis.history.task(task).precision for analysis in analyses]),
             ("model", [model_notes(analysis.history.task(task).notes) for analysis in analyses]),
+            ("metric", [analysis.history.task(task).metric.name for analysis in analyses]),
             ("studied schedule", [analysis.plan.studied for analysis in analyses]),
             ("search budget", [analysis.plan.budget for analysis in analyses]),
         ):
@@ -127,11 +180,12 @@ def _shared(analyses: Sequence[Analysis], task: str, schedules: tuple[str, ...])
     for column in range(len(schedules) - 1):
         means = [d.mean for row in rows if (d := row.differences[column]) is not None]
         over.append(mean_interval(means) if means else None)
-    return Shared(task, schedules, rows, tuple(over))
+    metric = analyses[0].history.task(task).metric
+    return Shared(task, metric, schedules, rows, tuple(over))
 
 
 def _row(analysis: Analysis, task: str, schedules: tuple[str, ...]) -> Row:
-    accuracies = {arm.schedule: arm.test_accuracy for arm in analysis.arms if arm.task == task}
+    metrics = {arm.schedule: arm.test_metric for arm in analysis.arms if arm.task == task}
     differences = {each.baseline: each.difference for each in analysis.comparisons[task]}
     standing = "audit broken" if analysis.breaches else "as planned"
     return Row(
@@ -139,6 +193,6 @@ def _row(analysis: Analysis, task: str, schedules: tuple[str, ...]) -> Row:
         seed=analysis.plan.seed,
         verdict=analysis.verdicts[task],
         standing="exploratory" if analysis.history.exploratory else standing,
-        accuracies=tuple(accuracies.get(schedule) for schedule in schedules),
+        metrics=tuple(metrics.get(schedule) for schedule in schedules),
         differences=tuple(differences.get(schedule) for schedule in schedules[1:]),
     )

@@ -1,7 +1,7 @@
 """What every figure of a report has in common: colours, canvas, legend, the SVG it becomes."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure as Canvas
 
 from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.stats import Mean
+from tune_adaptive.records.metric import Metric
 from tune_adaptive.records.runs import file_name
 
 # Okabe and Ito's colours, told apart by readers who cannot tell red from green.
@@ -41,6 +42,11 @@ class Figure:
     svg: str
 
 
+def drawn(figures: Iterable[Figure], section: str, task: str = "") -> list[Figure]:
+    """Return the figures of one section, of one task or over all."""
+    return [each for each in figures if (each.section, each.task) == (section, task)]
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """How a schedule looks in every figure."""
@@ -51,15 +57,22 @@ class Style:
 
 
 def draw_mean(
-    axes: Axes, x: float, mean: Mean, style: Style, hollow: bool, label: str | None
+    axes: Axes,
+    x: float,
+    mean: Mean,
+    metric: Metric,
+    style: Style,
+    hollow: bool,
+    label: str | None,
 ) -> None:
-    """Draw a mean in percent, with its interval where more than two runs give one."""
+    """Draw a mean, with its interval where more than two runs give one."""
+    scale = metric.scale
     low = mean.mean if mean.low is None else mean.low
     high = mean.mean if mean.high is None else mean.high
     axes.errorbar(
         x,
-        100 * mean.mean,
-        yerr=[[100 * (mean.mean - low)], [100 * (high - mean.mean)]] if mean.n > 2 else None,
+        scale * mean.mean,
+        yerr=[[scale * (mean.mean - low)], [scale * (high - mean.mean)]] if mean.n > 2 else None,
         color=style.colour,
         marker=style.marker,
         markerfacecolor="white" if hollow else style.colour,

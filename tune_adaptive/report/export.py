@@ -28,7 +28,7 @@ def export(analysis: Analysis) -> list[Path]:
 
 def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
     plan, task = analysis.plan, analysis.history.task(arm.task)
-    accuracy = arm.test_accuracy
+    reached = arm.test_metric
     return {
         "format": FORMAT,
         "task": arm.task,
@@ -55,11 +55,12 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             **({"run_time_budget_s": plan.run_time_budget_s} if plan.run_time_budget_s else {}),
             "data_sha256": task.data_sha256,
             "num_train": task.num_train,
-            "val_accuracy": arm.select_val_accuracy,
+            "metric": asdict(task.metric),
+            "val_metric": arm.select_val_metric,
             "verdict": analysis.verdicts[arm.task].sentence,
             # TOML has no null: what was not measured is left out.
-            "test_accuracy": {k: v for k, v in asdict(accuracy).items() if v is not None}
-            if accuracy
+            "test_metric": {k: v for k, v in asdict(reached).items() if v is not None}
+            if reached
             else {},
             "versions": dict(plan.versions),
         },

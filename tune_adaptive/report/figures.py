@@ -13,6 +13,7 @@ from tune_adaptive.analysis.estimates import Analysis
 from tune_adaptive.analysis.history import Run
 from tune_adaptive.analysis.importance import importances
 from tune_adaptive.analysis.stats import Mean
+from tune_adaptive.records.metric import Metric
 from tune_adaptive.records.runs import RECIPE_NAMES, EpochResult
 from tune_adaptive.records.spaces import Parameter
 from tune_adaptive.report.drawing import Figure, blank, draw_mean, finished, looks
@@ -36,21 +37,22 @@ def draw_figures(analysis: Analysis) -> list[Figure]:
 
 
 def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
+    metric = analysis.history.task(task).metric
     with blank() as (canvas, axes):
         described = []
         for curve, style in zip(analysis.cost_curves[task], looks(analysis), strict=True):
             if curve.epochs:
                 axes.plot(
                     curve.epochs,
-                    _percents(curve.accuracy),
+                    _scaled(curve.metric, metric),
                     color=style.colour,
                     linestyle=style.line,
                     label=curve.schedule,
                 )
                 axes.fill_between(
                     curve.epochs,
-                    _percents(curve.low),
-                    _percents(curve.high),
+                    _scaled(curve.low, metric),
+                    _scaled(curve.high, metric),
                     color=style.colour,
                     alpha=0.12,
                     linewidth=0,
@@ -62,18 +64,18 @@ def _tuning_cost(analysis: Analysis, task: str) -> Iterator[Figure]:
                 (curve.tuned, curve.tuned_epochs, False),
             ):
                 if what is not None:
-                    draw_mean(axes, x, what, style, hollow, label)
+                    draw_mean(axes, x, what, metric, style, hollow, label)
                     label = None
             described.append(
-                f"{curve.schedule} by default {_told(curve.untuned)}, tuned {_told(curve.tuned)} "
-                f"after {curve.tuned_epochs:g} epochs"
+                f"{curve.schedule} by default {_told(curve.untuned, metric)}, tuned "
+                f"{_told(curve.tuned, metric)} after {curve.tuned_epochs:g} epochs"
             )
-        axes.set(xlabel="epochs spent, the search included", ylabel="validation accuracy [%]")
+        axes.set(xlabel="epochs spent, the search included", ylabel=f"validation {metric.label}")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axes.xaxis.set_minor_formatter(lambda x, _: "")
         alt = (
-            "Validation accuracy against epochs spent. Lines: the best of the random-search "
+            f"Validation {metric.name} against epochs spent. Lines: the best of the random-search "
             "controls so far, with their 10% to 90% band. Hollow points: the schedules' defaults, "
             f"one run; solid points: tuned. {'; '.join(described)}."
         )
@@ -89,34 +91,37 @@ def _differences(analysis: Analysis, task: str) -> Iterator[Figure]:
     with blank(height=1.3 + 0.4 * len(comparisons)) as (canvas, axes):
         described = []
         margin = analysis.verdicts[task].margin
+        metric = analysis.history.task(task).metric
+        scale = metric.scale
         if margin is not None:
             axes.axvspan(
-                -100 * margin, 100 * margin, color="#999999", alpha=0.2, label="equivalence"
+                -scale * margin, scale * margin, color="#999999", alpha=0.2, label="equivalence"
             )
         for row, each in enumerate(comparisons):
             difference = each.difference
             axes.plot(
-                [100 * pair for pair in each.pairs],
+                [scale * pair for pair in each.pairs],
                 [row] * len(each.pairs),
                 "|",
                 color="#56B4E9",
                 markersize=10,
             )
             if difference.low is not None and difference.high is not None:
-                axes.hlines(row, 100 * difference.low, 100 * difference.high, color="#0072B2")
-            axes.plot(100 * difference.mean, row, "o", color="#0072B2")
-            described.append(f"{each.baseline} {100 * difference.mean:+.2f}")
+                axes.hlines(row, scale * difference.low, scale * difference.high, color="#0072B2")
+            axes.plot(scale * difference.mean, row, "o", color="#0072B2")
+            described.append(f"{each.baseline} {metric.number(difference.mean, '+')}")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(
-            xlabel=f"{analysis.plan.studied} minus baseline, test accuracy [percentage points]",
+            xlabel=f"{analysis.plan.studied} minus baseline, test {metric.name}"
+            f"{metric.in_differences}",
             yticks=range(len(comparisons)),
             yticklabels=[each.baseline for each in comparisons],
             ylim=(len(comparisons) - 0.5, -0.5),
         )
         alt = (
-            f"Paired differences in test accuracy, {analysis.plan.studied} minus each baseline, in "
-            "percentage points, with 95% intervals and a tick for each seed; the shaded band is "
-            f"where they count as equivalent: {'; '.join(described)}."
+            f"Paired differences in test {metric.name}, {analysis.plan.studied} minus each "
+            f"baseline{metric.in_differences}, with 95% intervals and a tick for each seed; the "
+            f"shaded band is where they count as equivalent: {'; '.join(described)}."
         )
         yield finished(canvas, [axes], task, "differences", "comparison", "Paired differences", alt)
 
@@ -156,13 +161,14 @@ def _time_to_target(analysis: Analysis, task: str) -> Iterator[Figure]:
 
 
 def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
-    """Validation accuracy with the realised learning rate beneath, in steps and in seconds."""
+    """The validation metric with the realised learning rate beneath, in steps and in seconds."""
 
     def seconds_at(run: Run) -> Callable[[Sequence[float]], list[float]]:
         steps = [0.0, *(float(epoch.num_steps) for epoch in run.epochs)]
         seconds = np.concatenate([[0.0], np.cumsum([epoch.train_s for epoch in run.epochs])])
         return lambda at: list(np.interp(at, steps, seconds))
 
+    metric = analysis.history.task(task).metric
     with blank(2, 2, height=5.2) as (canvas, grid):
         described = []
         for schedule, style in zip(analysis.plan.schedules, looks(analysis), strict=True):
@@ -171,15 +177,16 @@ def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
                 if not run.epochs:
                     continue
                 ends = [float(epoch.num_steps) for epoch in run.epochs]
-                accuracy = [100 * epoch.val_accuracy for epoch in run.epochs]
+                reached = [metric.scale * epoch.val_metric for epoch in run.epochs]
                 steps = [float(step) for epoch in run.epochs for step in epoch.lr_steps]
                 lrs = [lr for epoch in run.epochs for lr in epoch.lrs]
                 if not curves[0]:
                     described.append(
-                        f"{schedule} from {lrs[0]:.2g} to {lrs[-1]:.2g}, ends at {accuracy[-1]:.2f}"
+                        f"{schedule} from {lrs[0]:.2g} to {lrs[-1]:.2g}, ends at "
+                        f"{reached[-1]:{metric.digits}}"
                     )
                 clock = seconds_at(run)
-                drawn = (ends, clock(ends), accuracy, steps, clock(steps), lrs)
+                drawn = (ends, clock(ends), reached, steps, clock(steps), lrs)
                 for curve, values in zip(curves, drawn, strict=True):
                     curve += [*values, math.nan]
             look: Any = {"color": style.colour, "linestyle": style.line, "linewidth": 0.9}
@@ -190,13 +197,13 @@ def _learning_curves(analysis: Analysis, task: str) -> Iterator[Figure]:
                 label = None if column else schedule
                 grid[0, column].plot(curves[column], curves[2], label=label, **look)
                 grid[1, column].plot(curves[3 + column], curves[5], **look)
-        grid[0, 0].set(ylabel="validation accuracy [%]")
+        grid[0, 0].set(ylabel=f"validation {metric.label}")
         grid[1, 0].set(ylabel="learning rate", yscale="log", xlabel="optimizer step")
         void = " (void)" if analysis.timing_void else ""
         grid[1, 1].set(yscale="log", xlabel=f"seconds of training{void}")
         alt = (
-            "Validation accuracy (above) and learning rate (below) of every final run, against "
-            f"optimizer steps (left) and seconds of training (right). First seeds: "
+            f"Validation {metric.name} (above) and learning rate (below) of every final run, "
+            f"against optimizer steps (left) and seconds of training (right). First seeds: "
             f"{'; '.join(described)}."
         )
         yield finished(
@@ -243,7 +250,7 @@ def _trials(analysis: Analysis, task: str, schedule: str) -> list[tuple[Run, Epo
 
 def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
     """Full-length trials over each common hyperparameter, and over the studied one's own."""
-    spaces = analysis.history.task(task).spaces
+    spaces, metric = analysis.history.task(task).spaces, analysis.history.task(task).metric
     own = spaces.get(analysis.plan.studied, next(iter(spaces.values()))).parameters
     names = [parameter.name for parameter in own if parameter.type != "categorical"]
     num_rows = math.ceil(len(names) / 3)
@@ -254,7 +261,7 @@ def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
                 if schedule != analysis.plan.studied and name not in RECIPE_NAMES:
                     continue
                 points = [
-                    (float(values[name]), 100 * last.val_accuracy)
+                    (float(values[name]), metric.scale * last.val_metric)
                     for run, last in _trials(analysis, task, schedule)
                     if name in (values := run.spec.configuration.values())
                 ]
@@ -276,9 +283,9 @@ def _slices(analysis: Analysis, task: str) -> Iterator[Figure]:
             axes.xaxis.set_minor_formatter(lambda x, _: "")
         for axes in flat[len(names) :]:
             axes.axis("off")
-        flat[0].set(ylabel="val. accuracy [%]")
+        flat[0].set(ylabel=f"val. {metric.label}")
         alt = (
-            "Validation accuracy of full-length trials over each hyperparameter: "
+            f"Validation {metric.name} of full-length trials over each hyperparameter: "
             f"{', '.join(names)}. One marker a trial; parquet tables hold the values."
         )
         yield finished(canvas, flat[: len(names)], task, "slices", "search", "Slices", alt)
@@ -293,21 +300,24 @@ def _parallel_coordinates(analysis: Analysis, task: str) -> Iterator[Figure]:
     space = analysis.history.task(task).spaces[studied]
     if not trials:
         return
-    values = [100 * last.val_accuracy for _, last in trials]
+    metric = analysis.history.task(task).metric
+    values = [last.val_metric for _, last in trials]
     low, high = min(values), max(values)
     with blank(height=3.4) as (canvas, axes):
-        for (run, _), value in sorted(zip(trials, values, strict=True), key=lambda pair: pair[1]):
+        for run, last in sorted(trials, key=lambda trial: metric.score(trial[1].val_metric)):
             places = [_place(parameter, run) for parameter in space.parameters]
-            end = (value - low) / (high - low) if high > low else 0.5
-            shade = mpl.colormaps["viridis"](0.9 * (1 - end))
-            axes.plot([*places, end], color=shade, linewidth=0.6 + 1.4 * end)
-        labels = [*(parameter.name for parameter in space.parameters), "val. accuracy"]
+            end = (last.val_metric - low) / (high - low) if high > low else 0.5
+            merit = end if metric.greater_is_better else 1 - end
+            shade = mpl.colormaps["viridis"](0.9 * (1 - merit))
+            axes.plot([*places, end], color=shade, linewidth=0.6 + 1.4 * merit)
+        labels = [*(parameter.name for parameter in space.parameters), f"val. {metric.name}"]
         axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
         axes.set(yticks=(0, 1), yticklabels=("lowest", "highest"), ylim=(-0.05, 1.05))
         alt = (
             f"Each line is a full-length trial of {studied} through its hyperparameters, each "
-            f"between its bounds, to its validation accuracy from {low:.2f}% to {high:.2f}%; the "
-            "darker and thicker, the better. A gap: the parameter did not apply."
+            f"between its bounds, to its validation {metric.name} from "
+            f"{metric.shown(low)} to {metric.shown(high)}; the darker and thicker, the better. A "
+            "gap: the parameter did not apply."
         )
         yield finished(
             canvas,
@@ -358,9 +368,9 @@ def _profile(analysis: Analysis) -> Iterator[Figure]:
         yield finished(canvas, [axes], "", "profile", "across", "Performance profile", alt)
 
 
-def _told(mean: Mean | None) -> str:
-    return "not measured" if mean is None else f"{100 * mean.mean:.2f}% (n={mean.n})"
+def _told(mean: Mean | None, metric: Metric) -> str:
+    return "not measured" if mean is None else f"{metric.shown(mean.mean)} (n={mean.n})"
 
 
-def _percents(values: Sequence[float]) -> list[float]:
-    return [100 * value for value in values]
+def _scaled(values: Sequence[float], metric: Metric) -> list[float]:
+    return [metric.scale * value for value in values]

@@ -1,26 +1,19 @@
 """Render one experiment: the same text as HTML and Markdown, and the verdict for machines."""
 
 import json
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from tune_adaptive.analysis.across import claim
 from tune_adaptive.analysis.estimates import Analysis
-from tune_adaptive.analysis.stats import Mean
 from tune_adaptive.analysis.tables import tables
-from tune_adaptive.analysis.targets import RATIOS
-from tune_adaptive.errors import last_line
 from tune_adaptive.records.codec import without_nan
-from tune_adaptive.report.drawing import Figure
+from tune_adaptive.report.blocks import render
+from tune_adaptive.report.experiment import experiment_blocks
 from tune_adaptive.report.figures import draw_figures
 from tune_adaptive.system.files import make_inside, write_whole
 
-VERDICT_VERSION = 3
+VERDICT_VERSION = 4
 
 
 def write_report(analysis: Analysis) -> list[Path]:
@@ -40,9 +33,10 @@ def write_report(analysis: Analysis) -> list[Path]:
     document = json.dumps(without_nan(verdict_document(analysis)), indent=2, allow_nan=False)
     write_whole(verdict, f"{document}\n")
     paths = []
-    for name in ("report.html", "report.md"):
-        path = folder / name
-        write_whole(path, _render_report(name, analysis, figures))
+    for form in ("html", "md"):
+        path = folder / f"report.{form}"
+        blocks = experiment_blocks(analysis, figures)
+        write_whole(path, render(form, analysis.plan.name, blocks))
         paths.append(path)
     return [*paths, verdict]
 
@@ -60,6 +54,7 @@ def verdict_document(analysis: Analysis) -> dict[str, Any]:
         "tasks": {
             verdict.task: asdict(verdict)
             | {
+                "metric": asdict(analysis.history.task(verdict.task).metric),
                 "target_val_error": analysis.target_error(verdict.task),
                 "comparisons": [asdict(each) for each in analysis.comparisons[verdict.task]],
                 "slowed_comparisons": [
@@ -77,75 +72,3 @@ def verdict_document(analysis: Analysis) -> dict[str, Any]:
         },
         "across_tasks": [asdict(each) for each in analysis.across],
     }
-
-
-def render(name: str, **context: Any) -> str:
-    """Render a template; everything put into an HTML page is escaped."""
-    environment = Environment(
-        loader=PackageLoader("tune_adaptive.report"),
-        autoescape=name.endswith(".html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "percent": _with_interval(100.0, 2),
-        "whole_percent": _with_interval(100.0, 0),
-        "number": _with_interval(1.0, 2),
-        "points": _with_interval(100.0, 2, "+"),
-        "signed": _with_interval(1.0, 1, "+"),
-        "pvalue": lambda p: "not measured" if p is None else f"{p:.4f}",
-        "last_line": last_line,
-        "prose": _prose,
-        "cell": lambda text: _prose(text).replace("|", "\\|"),
-    }
-    return environment.get_template(f"{name}.j2").render(**context)
-
-
-def _render_report(name: str, analysis: Analysis, figures: list[Figure]) -> str:
-    def drawn(section: str, task: str = "") -> list[Figure]:
-        return [f for f in figures if (f.section, f.task) == (section, task)]
-
-    return render(
-        name,
-        title=analysis.plan.name,
-        analysis=analysis,
-        plan=analysis.plan,
-        history=analysis.history,
-        drawn=drawn,
-        studied=analysis.plan.studied,
-        ratios=RATIOS,
-        claim=claim([task.name for task in analysis.plan.tasks], analysis.usable_tasks),
-        void=analysis.timing_void,
-        failures=[run for run in analysis.runs if run.status in ("failed", "diverged", "lost")],
-        counts=Counter((run.spec.stage, run.status) for run in analysis.runs),
-        statuses=("completed", "stopped", "diverged", "failed", "lost"),
-        marks={True: "holds", False: "broken", None: "cannot be said"},
-    )
-
-
-def _prose(text: object) -> str:
-    """Keep a stranger's text from being markup in Markdown: no HTML, no links, no images."""
-    text = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-    return text.replace("](", "]\\(")
-
-
-def _with_interval(
-    scale: float, digits: int, sign: str = ""
-) -> Callable[[Mean | float | None], str]:
-    """Return a filter that shows a number, or a mean with its interval and n."""
-
-    def shown(value: Mean | float | None) -> str:
-        if value is None:
-            return "not measured"
-        mean = value.mean if isinstance(value, Mean) else value
-        text = f"{scale * mean:{sign}.{digits}f}"
-        if isinstance(value, Mean):
-            if value.low is not None and value.high is not None:
-                low, high = scale * value.low, scale * value.high
-                text += f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-            text += f" n={value.n}"
-        return text
-
-    return shown

@@ -12,15 +12,18 @@ from tune_adaptive.tasks.make import (
     read_task,
     unknown_task,
 )
+from tune_adaptive.tasks.metrics import METRICS, Measure
 from tune_adaptive.tasks.task import Task, TaskOptions
 
 __all__ = [
     "DATASETS",
+    "METRICS",
     "MODELS",
     "TASKS",
     "Dataset",
     "Description",
     "Examples",
+    "Measure",
     "Task",
     "TaskOptions",
     "inapplicable",

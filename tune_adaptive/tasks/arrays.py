@@ -50,6 +50,8 @@ def _dtype_of_x(x: Array, split: Examples) -> type | None:
 
 
 def _dtype_of_y(y: Array, split: Examples) -> type | None:
+    if y.dtype.kind == "f" or (y.dtype.kind == "b" and y.ndim == 2):
+        return np.float32
     return (
         np.int64 if y.dtype.kind == "b" or (y.dtype.kind in "iu" and _fits(y, np.int64)) else None
     )
@@ -87,7 +89,11 @@ def problems(data: Dataset) -> list[str]:
         for name, split in splits
         if (split.kind, split.x.shape[1:]) != (kind, shape)
     ]
-    return found + _problems_of_classes(data)
+    targets = {name: (split.y.dtype.kind, split.y.shape[1:]) for name, split in splits}
+    if len(set(targets.values())) > 1:
+        told = ", ".join(f"{name} {split.y.dtype} {split.y.shape}" for name, split in splits)
+        return [*found, f"y is of another kind or shape in each split: {told}"]
+    return found if data.targets != "classes" else found + _problems_of_classes(data)
 
 
 def _problems_of(split: Examples, vocab_size: int) -> Iterator[str]:
@@ -101,15 +107,22 @@ def _problems_of(split: Examples, vocab_size: int) -> Iterator[str]:
         else:
             continue
         return
-    if split.y.ndim != 1:
-        yield f"y must have the shape (N,), has {split.y.shape}"
+    are_numbers = split.y.dtype.kind == "f"
+    if split.y.ndim != 1 + are_numbers:
+        yield (
+            f"y must have the shape (N,) for classes, (N,) or (N, M) for numbers, has "
+            f"{split.y.shape} of {split.y.dtype}"
+        )
     elif len({len(array) for array in parts.values()}) > 1:
         sizes = ", ".join(str(len(array)) for array in parts.values())
         yield f"its arrays have different lengths: {sizes}"
     elif len(split) == 0:
         yield "is empty"
-    elif split.y.dtype.kind == "f":
-        yield f"labels must be integers, are {split.y.dtype}; y.astype(np.int64), if whole"
+    elif are_numbers and not np.isfinite(split.y).all():
+        row = int(np.flatnonzero(~np.isfinite(split.y).all(axis=1))[0])
+        yield f"y must be finite numbers within float32; row {row} has others"
+    elif split.y.ndim == 2 and split.y.shape[1] == 0:
+        yield "y has no numbers"
     else:
         yield from _problems_of_x(split, vocab_size)
 

@@ -15,6 +15,7 @@ from tune_adaptive.records.complexity import Complexity, measure_complexity
 from tune_adaptive.tasks.arrays import as_promised, moments, problems
 
 Labels = npt.NDArray[np.int64]  # (N,)
+Targets = Literal["classes", "labels", "numbers"]
 Kind = Literal["image", "text", "features"]
 
 VALIDATION_SHARE = 0.1
@@ -29,12 +30,14 @@ class Examples:
     Attributes:
         x: Images, uint8, (N, H, W, C); or token ids, int32, (N, L), padded on the right;
             or features, float32, (N, d).
-        y: Classes, int64, shape (N,), in [0, K).
+        y: Classes, int64, shape (N,), in [0, K); or numbers, float32, shape (N, M), of which
+            (N,) is taken as (N, 1). Where all are 0 or 1 they are labels, any number of which
+            may apply to an example.
         lengths: Of texts alone: how many tokens of each row count, int32, (N,), in [1, L].
     """
 
     x: npt.NDArray[Any]
-    y: Labels
+    y: npt.NDArray[Any]
     lengths: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
@@ -61,7 +64,7 @@ class Examples:
         """Return the examples in the types promised above, as far as nothing is lost."""
         return Examples(
             as_promised(self.x, "x", self),
-            as_promised(self.y, "y", self),
+            _in_columns(as_promised(self.y, "y", self)),
             as_promised(self.lengths, "lengths", self),
         )
 
@@ -70,18 +73,25 @@ class Examples:
         return Examples(*(array[rows] for array in self.arrays))
 
 
+def _in_columns(y: Any) -> Any:
+    """Return numbers as (N, M); classes as they are."""
+    is_row = isinstance(y, np.ndarray) and y.dtype == np.float32 and y.ndim == 1
+    return y[:, None] if is_row else y
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """What a model and a schedule are told of a data set, from its training split alone.
 
     Attributes:
         kind: ``image``, ``text`` or ``features``.
-        num_classes: K.
+        num_classes: K; of labels and numbers, how many an example has.
         shape: Of one example: (H, W, C), (L,) or (d,).
         complexity: C and what it was made of.
         mean: Of the training pixels per channel, in [0, 255], or per feature; empty for text.
         std: Standard deviations of the same; 1 where all are equal.
         vocab_size: Of texts: token ids are in [0, vocab_size).
+        targets: ``classes``, ``labels`` or ``numbers``.
     """
 
     kind: Kind
@@ -91,6 +101,7 @@ class Description:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     vocab_size: int = 0
+    targets: Targets = "classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +130,21 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
+    def targets(self) -> Targets:
+        """What is predicted, by the training split: ``classes``, ``labels`` or ``numbers``."""
+        y = self.train.y
+        if y.dtype.kind != "f":
+            return "classes"
+        return "labels" if np.isin(y, (0, 1)).all() else "numbers"
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all splits."""
         return sum(split.nbytes for split in self.splits.values())
 
     def describe(self) -> Description:
         """Describe the data from the training split alone."""
-        kind = self.train.kind
+        kind, y = self.train.kind, self.train.y
         mean: list[float] = []
         std: list[float] = []
         if self.train.lengths is not None:
@@ -135,12 +154,13 @@ class Dataset:
             num_features = float(math.prod(self.train.x.shape[1:]))
         return Description(
             kind=kind,
-            num_classes=int(self.train.y.max()) + 1,
+            num_classes=int(y.max()) + 1 if y.ndim == 1 else y.shape[1],
             shape=tuple(self.train.x.shape[1:]),
-            complexity=measure_complexity(self.train.y, num_features),
+            complexity=measure_complexity(y, num_features),
             mean=tuple(mean),
             std=tuple(value if value > 0 else 1.0 for value in std),
             vocab_size=self.vocab_size,
+            targets=self.targets,
         )
 
     def sha256(self) -> str:
@@ -153,7 +173,7 @@ class Dataset:
         return digest.hexdigest()
 
     def with_train_size(self, num_examples: int) -> "Dataset":
-        """Keep ``num_examples`` of the training split, every class its share.
+        """Keep ``num_examples`` of the training split, every class its share; numbers at random.
 
         Raises:
             InputError: There are not as many.
@@ -162,7 +182,11 @@ class Dataset:
             raise InputError(
                 f"--train-size {num_examples}: there are {len(self.train)} training examples"
             )
-        rows = stratified(self.train.y, num_examples, np.random.default_rng(SPLIT_SEED))
+        rng = np.random.default_rng(SPLIT_SEED)
+        if self.train.y.ndim > 1:
+            rows = rng.permutation(len(self.train))[:num_examples]
+        else:
+            rows = stratified(self.train.y, num_examples, rng)
         return replace(self, train=self.train.take(rows))
 
     def cast(self) -> "Dataset":

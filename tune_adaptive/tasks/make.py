@@ -171,6 +171,7 @@ def _make(name: str | Task, options: TaskOptions) -> Task:
         task,
         batch_size=options.batch_size or task.batch_size,
         optimizer=options.optimizer or task.optimizer,
+        metric=options.metric or task.metric,
         clip_norm=options.clip_norm or task.clip_norm,
     )
 

@@ -17,6 +17,7 @@ from tune_adaptive.records.declared import HOW, MAX_WHOLE, WHAT, Option
 from tune_adaptive.records.runs import OPTIMIZER_NAMES
 from tune_adaptive.tasks.data import Dataset, Description
 from tune_adaptive.tasks.datasets import Augment
+from tune_adaptive.tasks.metrics import METRICS, Measure, find_measure
 from tune_adaptive.tasks.prepare import prepare
 from tune_adaptive.tasks.vision import Stem
 
@@ -38,6 +39,7 @@ class Task:
             (N, C, H, W) and features as (N, d), standardised; texts as ids (N, L) and
             lengths (N,).
         loss: Mean loss of logits (N, K) and classes (N,).
+        metric: What models are judged by: a name, one of ``METRICS``, or a ``Measure``.
         batch_size: Examples per optimizer step, >= 1.
         num_epochs: Default horizon T.
         optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
@@ -51,6 +53,7 @@ class Task:
     data: Dataset | Callable[[], Dataset]
     build: Callable[[Description], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    metric: str | Measure = "accuracy"
     batch_size: int = 64
     num_epochs: int = 20
     optimizer: str = "adamw"
@@ -64,6 +67,11 @@ class Task:
             value = getattr(self, name)
             if isinstance(value, np.integer):
                 object.__setattr__(self, name, int(value))
+
+    @property
+    def measure(self) -> Measure:
+        """What models are judged by, and how it is computed."""
+        return find_measure(self.metric)
 
     def load(self) -> Dataset:
         """Return the three splits, checked.
@@ -99,7 +107,7 @@ class Task:
             isinstance(name, str) and type(value) in (str, int, float)
             for name, value in self.notes.items()
         )
-        return [
+        wrong = [
             f"{what} must be {allowed}, got {value!r}"
             for what, value, is_right, allowed in (
                 ("name", self.name, isinstance(self.name, str), "a text"),
@@ -126,6 +134,13 @@ class Task:
             )
             if not is_right
         ]
+        return [*wrong, *self._problems_of_metric()]
+
+    def _problems_of_metric(self) -> Iterator[str]:
+        try:
+            yield from (f"metric: {problem}" for problem in self.measure.problems())
+        except InputError as error:
+            yield str(error)
 
     def without_data(self) -> "Task":
         """Return what a worker is sent, which is handed the splits apart."""
@@ -181,6 +196,9 @@ class TaskOptions:
     ] = None
     optimizer: Annotated[
         str | None, Option(HOW, "adam, adamw or sgd.", choices=OPTIMIZER_NAMES)
+    ] = None
+    metric: Annotated[
+        str | None, Option(HOW, "accuracy, macro_f1 ...; judges.", choices=tuple(METRICS))
     ] = None
     augment: Annotated[Augment | None, Option(HOW, "none, shift, standard or document.")] = None
     stem: Annotated[Stem | None, Option(HOW, "resnet18's: cifar or imagenet.")] = None

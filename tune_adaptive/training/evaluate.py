@@ -1,5 +1,6 @@
-"""Loss and accuracy of a model on a split."""
+"""Loss and metric of a model on a split."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,16 +14,22 @@ from tune_adaptive.tasks.feed import Feed, Split
 def evaluate(
     model: nn.Module, task: Task, feed: Feed, split: Split, precision: str
 ) -> tuple[float, float]:
-    """Return the mean loss [nats] and the accuracy of ``model`` on ``split``."""
+    """Return the mean loss and the metric of ``model`` on ``split``.
+
+    Where the loss is not finite the metric is NaN.
+    """
     model.eval()
-    loss = torch.zeros((), device=split.x.device)
-    num_correct = torch.zeros((), device=split.x.device)
+    sums, outputs, targets = torch.zeros((), device=split.x.device), [], []
     for inputs, y in feed.evaluate(split):
         with autocast(split.x.device, precision):
             logits = model(*inputs)
-        loss += task.loss(logits.float(), y) * len(y)
-        num_correct += (logits.argmax(1) == y).sum()
-    return float(loss) / len(split), float(num_correct) / len(split)
+        outputs.append(logits.float())
+        targets.append(y)
+        sums += task.loss(outputs[-1], y) * len(y)
+    loss = float(sums) / len(split)
+    if not math.isfinite(loss):
+        return loss, math.nan
+    return loss, task.measure.value(torch.cat(outputs), torch.cat(targets), loss)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

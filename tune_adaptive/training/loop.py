@@ -179,8 +179,8 @@ class _Run:
             with self._listener.paused():
                 result = self._finish_epoch(losses, record)
                 if result.ended and not result.diverged and open_test is not None:
-                    loss, accuracy = self._evaluate(open_test())
-                    result = replace(result, test_loss=loss, test_accuracy=accuracy)
+                    loss, metric = self._evaluate(open_test())
+                    result = replace(result, test_loss=loss, test_metric=metric)
                 yield result
             if result.ended:
                 return
@@ -243,7 +243,7 @@ class _Run:
         self._num_examples += len(y)
 
     def validate(self) -> tuple[float, float]:
-        """Return the loss [nats] and the accuracy on the validation split."""
+        """Return the loss [nats] and the metric on the validation split."""
         set_mode(self._optimizer, training=False)
         return self._evaluate(self._material.validation)
 
@@ -257,7 +257,7 @@ class _Run:
         listener, part, num_steps = self._listener, self._part, self._num_steps
         train_loss = statistics.fmean(losses)
         start = time.perf_counter()
-        val_loss, val_accuracy = self.validate()
+        val_loss, val_metric = self.validate()
         diverged = listener.diverged or not (math.isfinite(train_loss) and math.isfinite(val_loss))
         progress = num_steps / self._total_steps
         if listener.progress is not None:
@@ -278,7 +278,7 @@ class _Run:
             planned_steps=self._total_steps,
             train_loss=train_loss,
             val_loss=val_loss,
-            val_accuracy=val_accuracy,
+            val_metric=val_metric,
             lrs=tuple(lr for _, lr in part.trace),
             lr_steps=tuple(step for step, _ in part.trace),
             progress=progress,

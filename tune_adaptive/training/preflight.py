@@ -62,7 +62,7 @@ def try_out(
             model = _built(task, description).to(device)
             model = model.to(memory_format=torch.channels_last)
         feed = make_feed(description, task.augment, device, seed=0)
-        trial = _Trial(task, model, feed, description.num_classes, precision)
+        trial = _Trial(task, model, feed, description, precision)
         first = Split.of(training, device)
         trial.train(first)
         held_out = Split.of(validation, device)
@@ -117,7 +117,7 @@ class _Trial:
     task: Task
     model: nn.Module
     feed: Feed
-    num_classes: int
+    description: Description
     precision: str
 
     def train(self, batch: Split) -> None:
@@ -161,16 +161,24 @@ class _Trial:
                 self._loss(logits.float() if isinstance(logits, Tensor) else logits, y)
 
     def _loss(self, logits: object, y: Tensor) -> Tensor:
-        name, wanted = self.task.name, (len(y), self.num_classes)
+        name, classes = self.task.name, self.description.targets == "classes"
+        wanted = (len(y), self.description.num_classes)
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
             raise InputError(
                 f"{name}: its model must return logits, a tensor of numbers (N, K), is "
                 f"{_kind(logits)}"
             )
-        if logits.dim() != 2 or len(logits) != wanted[0] or logits.shape[1] < wanted[1]:
+        if classes and (
+            logits.dim() != 2 or len(logits) != wanted[0] or logits.shape[1] < wanted[1]
+        ):
             raise InputError(
                 f"{name}: its model must return logits of shape (N, K) = {wanted}, one for each "
-                f"of the {self.num_classes} classes, is {tuple(logits.shape)}"
+                f"of the {wanted[1]} classes, is {tuple(logits.shape)}"
+            )
+        if not classes and logits.shape != wanted:
+            raise InputError(
+                f"{name}: its model must return outputs of shape (N, M) = {wanted}, one for each "
+                f"of the {self.description.targets}, is {tuple(logits.shape)}"
             )
         loss = self.task.loss(logits, y)
         if not isinstance(loss, Tensor) or not loss.is_floating_point() or loss.shape:

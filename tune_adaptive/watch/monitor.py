@@ -15,7 +15,7 @@ from tune_adaptive.watch.progress import Tally
 CURVES = {
     "train/loss": ("train_loss", "Mean training loss over the epoch [nats]."),
     "validation/loss": ("val_loss", "Validation loss [nats]."),
-    "validation/accuracy": ("val_accuracy", "Validation accuracy, 0 to 1."),
+    "validation/metric": ("val_metric", "The task's metric on the validation split."),
     "lr": ("lr", "Learning rate at the epoch's end."),
     "examples_per_s": ("examples_per_s", "Training examples a second."),
     "gpu/utilisation": ("gpu_utilisation", "Of the GPU, all tenants together, 0 to 1."),
@@ -76,7 +76,7 @@ class Monitor:
     def _epoch(self, run: RunSpec, event: ledger.EpochDone) -> None:
         epoch = float(event.result.epoch)
         self._set_own(run, "epoch", "Epochs done by the run in this slot.", epoch)
-        for name, value in event.result.curves(self._num_train[run.task]).items():
+        for name, value in event.result.curves(self._num_train[run.task], "metric").items():
             if name in CURVES:
                 metric, told = CURVES[name]
                 self._set_own(run, metric, told, value)
@@ -89,7 +89,7 @@ class Monitor:
             labels = own | {"task": task, "schedule": schedule}
             self._set("arm_epochs_spent", "Epochs spent in this stage.", labels, arm.spent)
             if arm.best is not None:
-                self._set("arm_best_val_accuracy", "Of a run trained to its end.", labels, arm.best)
+                self._set("arm_best_val_metric", "Of a run trained to its end.", labels, arm.best)
             for state in STATES:
                 told, num = "Runs of this stage by their state.", getattr(arm, state)
                 self._set("arm_runs", told, labels | {"state": state}, num)

@@ -38,7 +38,7 @@ class ArmTally:
     completed: int = 0
     stopped: int = 0
     lost: int = 0  # diverged or failed
-    best: float | None = None  # validation accuracy of a run that trained to its end
+    best: float | None = None  # validation metric of a run that trained to its end
     spent: float = 0.0
 
 
@@ -85,7 +85,7 @@ class Tally:
             spent = self.run_spent.setdefault(run.id, {})
             delta = result.epoch_equivalents - max(spent.values(), default=0.0)
             spent[result.epoch] = result.epoch_equivalents
-            self.last[run.id] = result.val_accuracy
+            self.last[run.id] = result.val_metric
             self._arm(run).spent += delta
             self.spent[run.stage] = self.spent.get(run.stage, 0.0) + delta
             self.first_epoch = self.first_epoch or (result.ended_at, self.spent[run.stage])
@@ -94,8 +94,9 @@ class Tally:
             arm.running -= 1
             if event.status == "completed":
                 arm.completed += 1
-                value = self.last.get(event.run_id, 0.0)
-                arm.best = value if arm.best is None else max(arm.best, value)
+                reached = [arm.best, self.last.get(event.run_id)]
+                score = self.plan.task(self.runs[event.run_id].task).metric.score
+                arm.best = max((v for v in reached if v is not None), key=score, default=None)
             elif event.status == "stopped":
                 arm.stopped += 1
             else:
@@ -255,7 +256,7 @@ class Progress:
             self._say(f"{event.run_id} interrupted ({last_line(event.message)}); it is tried again")
         elif isinstance(event, ledger.Selected):
             schedule = event.configuration.schedule
-            self._say(f"selected for {event.task} {schedule}: val {event.val_accuracy:.4f}")
+            self._say(f"selected for {event.task} {schedule}: val {event.val_metric:.4f}")
         elif isinstance(event, ledger.ArmFailed):
             self._say(f"{event.task} {event.schedule}: no trial trained to its end")
 

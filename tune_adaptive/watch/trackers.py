@@ -300,7 +300,7 @@ class Tracking:
     ) -> None:
         self._asked = asked
         self._plan, self._folder = plan, folder
-        self._num_train = {task.name: task.num_train for task in plan.tasks}
+        self._tasks = {task.name: task for task in plan.tasks}
         self._is_new = past is None
         self._runs = {e.run.id: e.run for e in past or () if isinstance(e, ledger.RunStarted)}
         self._begun: set[str] = set()
@@ -336,7 +336,8 @@ class Tracking:
             self._start(self._runs[event.run_id], event.num_epochs)
         elif isinstance(event, ledger.EpochDone):
             run, result = self._runs[event.run_id], event.result
-            curves = result.curves(self._num_train[run.task])
+            task = self._tasks[run.task]
+            curves = result.curves(task.num_train, task.metric.name)
             self._tell(
                 run, lambda tracker: tracker.epoch(run, result.epoch, result.ended_at, curves)
             )
