@@ -30,6 +30,7 @@ from tune_adaptive.ray_backend.cluster import Dashboard
 from tune_adaptive.records.ledger import Event
 from tune_adaptive.records.runs import file_name
 from tune_adaptive.report.best import BestSchedule, load_schedule
+from tune_adaptive.schedules import Schedule
 from tune_adaptive.system.console import terminal
 from tune_adaptive.tasks import Task
 from tune_adaptive.watch.isolated import Isolated
@@ -49,7 +50,7 @@ Shown = AbstractContextManager[Callable[[Event], None]]
 
 def search(
     task: str | Task | Sequence[str | Task] = (),
-    schedule: str | Sequence[str] = (),
+    schedule: str | Schedule | Sequence[str | Schedule] = (),
     *,
     quiet: bool = False,
     track: str | Sequence[str] = (),
@@ -66,7 +67,8 @@ def search(
     Args:
         task: ``dataset/model``, ``module:task`` or a :class:`~tune_adaptive.Task`, one or
             several; the embedded one.
-        schedule: Schedules, or ``"all"``; ``adaptive``, ``step`` and ``exponential``.
+        schedule: Schedules by name, ``module:builder`` or builders, one or several, or ``"all"``;
+            ``adaptive``, ``step`` and ``exponential``.
         quiet: Show nothing.
         track: ``tensorboard``, ``mlflow[:URI]`` or ``wandb[:PROJECT]``, one or several.
         dashboard: Start Ray's dashboard on loopback, and print its address.
@@ -85,7 +87,11 @@ def search(
     _check_switches(quiet=quiet, dashboard=dashboard, verbose=verbose)
     typed = {"task": task, "schedule": schedule} | options
     given = {name: value for name, value in typed.items() if is_given(value)}
-    told = given | {"task": _named(task), "config": config and str(config)}  # no arrays of a task
+    told = given | {
+        "task": _named(task),
+        "schedule": _named(schedule),
+        "config": config and str(config),
+    }  # no arrays of a task
     command = ", ".join(f"{name}={value!r}" for name, value in told.items() if is_given(value))
     asked = given if config is None else read_run_file(Path(config)) | given
     check_watchers(track, dashboard and "address" not in asked)
@@ -115,7 +121,7 @@ def resume(
         quiet: See :func:`search`.
         track: See :func:`search`.
         dashboard: See :func:`search`.
-        **options: What it needs again: ``task`` (tasks of your own), ``data_dir``,
+        **options: What it needs again: ``task`` and ``schedule`` (of your own), ``data_dir``,
             ``model_path``, ``address``, ``storage_path``, ``nice``; see
             :func:`tune_adaptive.protocol.resume.reopened`.
 
@@ -136,12 +142,14 @@ def _check_switches(**switches: object) -> None:
         raise InputError(told)
 
 
-def _named(task: str | Task | Sequence[str | Task]) -> object:
-    """Return ``task`` as the record shows it."""
+def _named(task: Any) -> object:
+    """Return tasks or schedules as the record shows them."""
     if isinstance(task, Task):
         return f"Task {task.name}"
     if isinstance(task, str):
         return task
+    if callable(task):
+        return f"{task.__module__}:{getattr(task, '__qualname__', type(task).__name__)}"
     return [_named(each) for each in task] or ()
 
 

@@ -1,38 +1,70 @@
-"""Draw schedules: ``python -m tune_adaptive schedules plot adaptive step cosine``."""
+"""Schedules: which there are, and what they look like.
+
+python -m tune_adaptive schedules list
+python -m tune_adaptive schedules plot adaptive step cosine
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from tune_adaptive.errors import EnvironmentFault, InputError, did_you_mean
-from tune_adaptive.schedules import SCHEDULES, Horizon
+from tune_adaptive.errors import EnvironmentFault, InputError
+from tune_adaptive.planning.parsing import read_schedules
+from tune_adaptive.schedules import SCHEDULES, Horizon, is_installed, unknown_schedule
+from tune_adaptive.schedules.requirements import REQUIREMENTS
 from tune_adaptive.schedules.simulate import simulate
-from tune_adaptive.system.console import run_command
+from tune_adaptive.system.console import run_command, terminal
 
 MAX_STEPS = 1_000_000
 
 
 def main(
-    action: Annotated[str, typer.Argument(help="plot")],
-    schedules: Annotated[list[str], typer.Argument(help="Names of schedules.")],
+    action: Annotated[str, typer.Argument(help="list or plot")],
+    schedules: Annotated[
+        list[str] | None, typer.Argument(help="Names of schedules, or module:builder.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="File to draw into.")] = Path("schedules.png"),
     total_steps: Annotated[int, typer.Option(help="Steps of the run.")] = 1000,
     complexity: Annotated[float, typer.Option(help="C of the data, in [0, 1].")] = 0.45,
 ) -> None:
-    """Draw the learning rates of schedules with their defaults, on a loss that falls smoothly."""
+    """List the schedules there are, or draw some with their defaults on a falling loss."""
+    names = read_schedules(schedules or [], "schedules")
+    if action == "list":
+        list_schedules()
+    elif action == "plot":
+        plot_schedules(
+            names or tuple(filter(is_installed, SCHEDULES)), out, total_steps, complexity
+        )
+    else:
+        raise InputError(f"unknown action {action!r}; there is list, plot")
+
+
+def list_schedules() -> None:
+    """Print each schedule, where it is from, and what it needs that is not here."""
+    table = Table("schedule", "from", "needs")
+    for name in SCHEDULES:
+        lacking = "" if is_installed(name) else f"pip install '{REQUIREMENTS[name]}'"
+        table.add_row(name, SCHEDULES.origin(name), lacking)
+    terminal().print(table)
+
+
+def plot_schedules(
+    schedules: tuple[str, ...], out: Path, total_steps: int, complexity: float
+) -> None:
+    """Draw the learning rates of schedules with their defaults, on a loss that falls smoothly.
+
+    Raises:
+        InputError: There is no such schedule, or a number is out of range.
+        EnvironmentFault: The file cannot be written.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    if action != "plot":
-        raise InputError(f"unknown action {action!r}; there is plot")
-    problems = [
-        f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
-        for name in schedules
-        if name not in SCHEDULES
-    ]
+    problems = [unknown_schedule(name) for name in schedules if name not in SCHEDULES]
     formats = plt.gcf().canvas.get_supported_filetypes()
     plt.close()
     if not 1 <= total_steps <= MAX_STEPS:

@@ -35,6 +35,7 @@ from tune_adaptive.records.plan import (
 from tune_adaptive.records.runs import Configuration, Precision, RunSpec, SignalSource
 from tune_adaptive.records.task_plan import ClipNorm, Note
 from tune_adaptive.report.best import BestSchedule, load_schedule
+from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.system.console import run_command
 from tune_adaptive.tasks import Dataset, Task, TaskOptions, inapplicable, read_own_task, read_task
 from tune_adaptive.tasks.datasets import Augment
@@ -96,11 +97,21 @@ def main(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of data sets.")] = None,
     model_path: Annotated[str | None, typer.Option(help="bert's encoder.")] = None,
     task: Annotated[str | None, typer.Option(help="module:task, for one of your own.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="module:builder, for one of your own.")
+    ] = None,
 ) -> None:
     """Re-run a best configuration on fresh seeds; say whether its published mean holds."""
     if seeds < 1:
         raise InputError(f"--seeds must be >= 1, got {seeds}")
     best = load_schedule(path)
+    if schedule is not None and SCHEDULES.take(schedule) != best.configuration.schedule:
+        raise InputError(f"--schedule {schedule}: {path} is of {best.configuration.schedule}")
+    if best.configuration.schedule not in SCHEDULES:
+        raise InputError(
+            f"{path}: schedule {best.configuration.schedule!r} is one of your own; give it, "
+            "--schedule module:builder"
+        )
     own = _published(best, path)
     judge_rerun(own.mean, [own.mean.mean])  # what cannot be judged, at once
     options = TaskOptions.read(own.options, data_dir, model_path)

@@ -4,16 +4,18 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
+from tune_adaptive.errors import located
 from tune_adaptive.planning.options import Request
 from tune_adaptive.records.runs import Configuration, Recipe, Value
 from tune_adaptive.records.space_files import load_space
 from tune_adaptive.records.spaces import SearchSpace, SpaceError
 from tune_adaptive.schedules import SCHEDULES, Horizon, Listener, build_optimizer, set_mode
 from tune_adaptive.tasks import Task
+from tune_adaptive.training.checkpoints import as_kept
 
 NUM_STEPS = 20
 """Steps of the runs that try out a space."""
@@ -30,6 +32,8 @@ def load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, 
     common = asdict(Recipe())
     for name, task in tasks.items():
         for schedule in request.schedules:
+            brought = SCHEDULES.space(schedule)
+            where = f"{request.space_dir / schedule}.toml" if brought is None else brought[1]
             try:
                 space = load_space(
                     request.space_dir,
@@ -38,9 +42,10 @@ def load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, 
                     optimizer=task.optimizer,
                     common_defaults=common,
                     schedule_defaults=builder_defaults(schedule),
+                    brought=brought,
                 )
                 spaces[name, schedule] = space
-                problems += _unusable(space, schedule, task.optimizer, request.space_dir)
+                problems += _unusable(space, schedule, task.optimizer, where)
             except SpaceError as error:
                 problems += error.problems
     if problems:
@@ -48,16 +53,23 @@ def load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, 
     return spaces
 
 
-def _unusable(
-    space: SearchSpace, schedule: str, optimizer_name: str, directory: Path
-) -> Iterator[str]:
+def _unusable(space: SearchSpace, schedule: str, optimizer_name: str, where: str) -> Iterator[str]:
     """Build the schedule at each bound of its space and step it to its end; say what fails."""
     seen: set[str] = set()
     for values in space.corners():
         try:
-            lrs = _lrs(Configuration.from_values(schedule, values), optimizer_name)
+            configuration = Configuration.from_values(schedule, values)
+            lrs = _lrs(configuration, optimizer_name)
+            if not SCHEDULES.is_own(schedule) and not seen:
+                resumed = _lrs(configuration, optimizer_name, resumed_at=NUM_STEPS // 2)
+                if resumed != lrs:
+                    raise ValueError(
+                        "after its state_dict is loaded it gives other rates than in one go"
+                    )
         except Exception as error:  # a builder may be anybody's
             told = str(error) or type(error).__name__
+            if not SCHEDULES.is_own(schedule):
+                told = located(error)
         else:
             if all(0 <= lr < math.inf for lr in lrs):
                 continue
@@ -68,11 +80,13 @@ def _unusable(
             continue
         seen.add(told)
         shown = ", ".join(f"{name} = {value!r}" for name, value in values.items())
-        yield f"{directory / schedule}.toml: within its bounds, {told} (at {shown})"
+        yield f"{where}: within its bounds, {told} (at {shown})"
 
 
-def _lrs(configuration: Configuration, optimizer_name: str) -> list[float]:
-    """Return the learning rates of a short run of nothing."""
+def _lrs(
+    configuration: Configuration, optimizer_name: str, resumed_at: int | None = None
+) -> list[float]:
+    """Return the learning rates of a short run of nothing, resumed at a step or in one go."""
     recipe = configuration.recipe
     optimizer = build_optimizer(
         configuration.schedule,
@@ -82,11 +96,20 @@ def _lrs(configuration: Configuration, optimizer_name: str) -> list[float]:
         optimizer=optimizer_name,
     )
     horizon = Horizon(NUM_STEPS, round(NUM_STEPS * recipe.warmup_frac), timer=None)
-    schedule = SCHEDULES[configuration.schedule](optimizer, horizon, **configuration.parameters)
+    build = SCHEDULES[configuration.schedule]
+    schedule = build(optimizer, horizon, **configuration.parameters)
+    if not isinstance(schedule, LRScheduler):
+        raise TypeError(f"its builder must return an LRScheduler, returned {schedule!r}")
     Listener(schedule)
     set_mode(optimizer, training=True)
     lrs = []
-    for _ in range(NUM_STEPS):
+    for step in range(NUM_STEPS):
+        if step == resumed_at:
+            before = schedule
+            schedule = build(optimizer, horizon, **configuration.parameters)
+            schedule.load_state_dict(dict(as_kept(before.state_dict())))
+            for group, lr in zip(optimizer.param_groups, before.get_last_lr(), strict=True):
+                group["lr"] = lr
         lrs.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         schedule.step()

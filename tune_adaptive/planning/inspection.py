@@ -11,9 +11,9 @@ import torch
 from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.records.task_plan import DataFacts
 from tune_adaptive.signals.limits import read_limits
+from tune_adaptive.system.own_code import persons_code
 from tune_adaptive.tasks import METRICS, Dataset, Task
 from tune_adaptive.tasks.arrays import num_contained
-from tune_adaptive.tasks.task import persons_code
 
 MAX_NAMED = 5
 

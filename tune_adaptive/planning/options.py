@@ -29,7 +29,12 @@ from tune_adaptive.records.declared import (
 from tune_adaptive.records.plan import MAX_BUDGET, SEEDS_PER_STAGE
 from tune_adaptive.records.runs import Slowdown
 from tune_adaptive.records.space_files import default_space_dir
-from tune_adaptive.schedules import PLANS_IN_TIME, SCHEDULES, require_installed
+from tune_adaptive.schedules import (
+    PLANS_IN_TIME,
+    SCHEDULES,
+    require_installed,
+    unknown_schedule,
+)
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.task import MAX_EPOCHS
 
@@ -67,9 +72,10 @@ class Request:
     schedules: Annotated[
         tuple[str, ...],
         Option(
-            *(WHAT, "Repeatable; or all.", "schedule"),
+            *(WHAT, "Name, module:builder, or all.", "schedule"),
             read=read_schedules,
             is_repeatable=True,
+            goes_with_resume=True,
         ),
     ] = ("adaptive", "step", "exponential")
     studied: Annotated[
@@ -277,7 +283,7 @@ def _of_names(request: Request) -> Iterator[str]:
     yield from unknown or inapplicable(request.tasks, request.options)
     for name in request.schedules:
         if name not in SCHEDULES:
-            yield f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+            yield unknown_schedule(name)
     for what, names in (("task", named), ("schedule", request.schedules)):
         yield from (f"{what} {name!r} is given twice" for name in _repeated(names))
 
@@ -302,7 +308,9 @@ def _of_schedules(request: Request) -> Iterator[str]:
         yield f"--studied {studied}: is not among the schedules{near}"
     if request.ablations and not _can_ablate(request.schedules):
         yield f"--ablations: only {' and '.join(ABLATIONS)} can be run part by part"
-    if request.run_time_budget_s is not None and not set(request.schedules) & PLANS_IN_TIME:
+    outside = [name for name in request.schedules if not SCHEDULES.is_own(name)]
+    plans_in_time = PLANS_IN_TIME & {*request.schedules}
+    if request.run_time_budget_s is not None and not (plans_in_time or outside):
         yield f"--run-time-budget: only {' and '.join(sorted(PLANS_IN_TIME))} can plan in time"
 
 

@@ -51,10 +51,20 @@ def read_tasks(value: Any, option: str) -> tuple[str | Task, ...]:
 def read_schedules(value: Any, option: str) -> tuple[str, ...]:
     """Return the names of schedules; ``all`` is every one there is.
 
+    A builder of one's own, ``package.module:builder`` or as it is, is taken in by its name.
+
     Raises:
         InputError: It is something else, or ``all`` has company.
     """
-    names = read_texts(value, option)
+    if callable(value):
+        value = [value]
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        given = list(value)
+    else:
+        given = read_texts(value, option)
+    names = [
+        SCHEDULES.take(each) if callable(each) or ":" in str(each) else str(each) for each in given
+    ]
     if "all" in names and len(names) > 1:
         raise InputError(f"{option} all: every schedule there is; leave the others out")
     return tuple(SCHEDULES) if names == ["all"] else tuple(names)

@@ -30,6 +30,7 @@ from tune_adaptive.records.plan import MAX_GROWTH, NAME, STUDIED, Plan, check_pl
 from tune_adaptive.records.runs import Signal
 from tune_adaptive.records.spaces import SearchSpace
 from tune_adaptive.records.task_plan import TaskPlan
+from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.signals.capacity import Capacity, cpus_here, gpus_here, this_machine
 from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.signals.mps import mps_pipe_directory
@@ -166,6 +167,7 @@ def _plan(
         num_gpus=capacity.gpus,
         num_cpus=capacity.cpus,
         num_nodes=len(capacity.nodes),
+        builders={name: SCHEDULES.origin(name) for name in SCHEDULES.outside(request.schedules)},
         device=device,
         versions=versions_here(),
         hardware={

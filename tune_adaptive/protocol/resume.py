@@ -14,6 +14,7 @@ from tune_adaptive.ray_backend.cluster import capacity as joined_capacity
 from tune_adaptive.ray_backend.cluster import joined
 from tune_adaptive.records import ledger
 from tune_adaptive.records.plan import Plan, hash_file, model_notes
+from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.signals.capacity import this_machine
 from tune_adaptive.signals.replay import read_signals
 from tune_adaptive.tasks import Task, TaskOptions, inapplicable, read_own_task, read_task
@@ -29,6 +30,7 @@ def reopened(
     address: str | None = None,
     storage_path: str | None = None,
     nice: int = 0,
+    schedule: Sequence[str] = (),
 ) -> Iterator[Prepared]:
     """Hold the lock of an interrupted experiment, and give it if it can be resumed here.
 
@@ -42,6 +44,7 @@ def reopened(
         address: Of the cluster to continue on; None is a Ray of its own.
         storage_path: Where its checkpoints are, if not in the folder: nothing is written
             elsewhere because a folder that somebody sent says so.
+        schedule: A person's own, by their names, which have been taken in.
         nice: Added to the niceness of the workers of our own Ray, in [0, 19].
 
     Raises:
@@ -52,7 +55,7 @@ def reopened(
     if problems := [*nice_problems(nice, address), *(address_problems(address) if address else ())]:
         raise InputError("\n".join(problems))
     with ledger.locked(folder):
-        experiment = _read(folder, task, data_dir, model_path, address)
+        experiment = _read(folder, task, schedule, data_dir, model_path, address)
         planned = experiment.plan.storage_path
         if planned != absolute_storage(storage_path):
             raise InputError(
@@ -65,6 +68,7 @@ def reopened(
 def _read(
     folder: Path,
     asked: Sequence[str | Task],
+    schedules: Sequence[str],
     data_dir: Path | None,
     model_path: str | None,
     address: str | None,
@@ -80,6 +84,7 @@ def _read(
         raise InputError(
             "\n".join(f"{folder / 'ledger.jsonl'}: {damage}" for damage in rows.damage)
         )
+    _check_schedules(plan, folder, schedules)
     _check_machine(plan, address)
     options = TaskOptions.read(plan.options, data_dir, model_path)
     own = {task.name: task for task in (read_own_task(name, options) for name in asked)}
@@ -125,6 +130,20 @@ def _without_recording(folder: Path, rows: Rows) -> Iterator[str]:
         path = folder / f"{run.spec.id}.jsonl"
         if run.epochs and not path.is_file():
             yield f"{path}: is not there, and its run did {len(run.epochs)} epochs"
+
+
+def _check_schedules(plan: Plan, folder: Path, given: Sequence[str]) -> None:
+    """Check that every schedule is here; what a folder names is not imported because it says so."""
+    problems = [f"{folder}: has no schedule {name}" for name in given if name not in plan.schedules]
+    for name in plan.schedules:
+        if name not in SCHEDULES:
+            origin = plan.builders.get(name, "module:builder")
+            problems.append(
+                f"{folder}: schedule {name!r} is one of your own; give it again, "
+                f"--schedule {origin}"
+            )
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 TASK_FIELDS = ("batch_size", "optimizer", "augment", "clip_norm")

@@ -34,6 +34,7 @@ from tune_adaptive.ray_backend.jobs import Jobs
 from tune_adaptive.ray_backend.trainable import Worker
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import EpochResult, RunSpec, Signal, Status
+from tune_adaptive.schedules import SCHEDULES
 from tune_adaptive.system.interrupts import on_interrupt
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset
@@ -204,6 +205,7 @@ def _trainable(
             keep_every_s=plan.keep_every_s,
             hang_after_s=plan.hang_after_s,
             shares=shares,
+            schedules=SCHEDULES.outside(plan.schedules),
         ),
         resources,
     )

@@ -22,6 +22,7 @@ from tune_adaptive.ray_backend.watchdog import (
     keep_freed_memory,
 )
 from tune_adaptive.records.runs import EpochResult, RunSpec, Signal
+from tune_adaptive.schedules import SCHEDULES, Schedule
 from tune_adaptive.signals.replay import dump_signals, parse_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
@@ -46,6 +47,7 @@ class Worker(tune.Trainable):
         keep_every_s: float,
         hang_after_s: float,
         shares: Mapping[str, tuple[float, float]],
+        schedules: Mapping[str, Schedule],
     ) -> None:
         """Prepare the process once.
 
@@ -61,7 +63,9 @@ class Worker(tune.Trainable):
             hang_after_s: Seconds after which an epoch that has not ended is taken to hang.
             shares: By the task's name, the CPUs that are this process's and the share of a GPU;
                 all runs it takes have the same.
+            schedules: Builders that are not of this package, by name.
         """
+        SCHEDULES.restore(schedules)
         cpus, gpu_fraction = shares[config["run"]["task"]]
         keep_freed_memory()
         self._device = claim_device(cpus, gpu_fraction)

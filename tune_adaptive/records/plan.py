@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +101,7 @@ class Plan:
         packing: What was measured to choose the tasks' ``gpus_per_trial``; empty where it was
             given.
         num_nodes: Machines of the cluster.
+        builders: Where the schedules are from that are not of this package, by name.
         storage_path: Folder or URL that all nodes share, for checkpoints; None is the
             experiment's own folder.
     """
@@ -134,6 +135,7 @@ class Plan:
     time_budget_s: PositiveAmount | None = None
     packing: tuple[Packed, ...] = ()
     num_nodes: Positive = 1
+    builders: Mapping[str, str] = field(default_factory=dict)
     storage_path: str | None = None
 
     @property

@@ -62,6 +62,7 @@ def load_space(
     optimizer: str = "adamw",
     common_defaults: Mapping[str, Value],
     schedule_defaults: Mapping[str, Value],
+    brought: tuple[Mapping[str, Any] | Path, str] | None = None,
 ) -> SearchSpace:
     """Read an arm's space: ``common.toml``, then ``<schedule>.toml``, as they apply to ``task``.
 
@@ -72,25 +73,33 @@ def load_space(
         optimizer: Name of its optimizer; patterns match ``task`` and ``task:optimizer``.
         common_defaults: Names that ``common.toml`` may declare, with their defaults.
         schedule_defaults: The same for the schedule's file: its builder's signature.
+        brought: What the schedule brings itself, a table or a file, and where it stands; a file
+            in ``directory`` comes first.
 
     Raises:
         SpaceError: With every problem of both files.
     """
     problems: list[str] = []
     names = (task, f"{task}:{optimizer}")
-    own, shared = (_read(directory / f"{name}.toml", problems) for name in (schedule, COMMON))
+    own_path, shared_path = (directory / f"{name}.toml" for name in (schedule, COMMON))
+    where, table = str(own_path), None
+    if brought is not None and not own_path.exists():
+        own_table, where = brought
+        table = dict(own_table) if isinstance(own_table, Mapping) else None
+        own_path = Path(where)
+    own = _read(own_path, problems) if table is None else table
+    shared = _read(shared_path, problems)
     parameters: list[Parameter] = []
     if shared is not None:
-        moved = (f"{directory / schedule}.toml", (own or {}).get(COMMON, {}))
-        path = str(directory / f"{COMMON}.toml")
+        moved = (where, (own or {}).get(COMMON, {}))
+        path = str(shared_path)
         parsed = _parse(shared, path, names, common_defaults, problems, moved)
         problems += _misfits(parsed, path, common_defaults)
         parameters += parsed
     if own is not None:
         own = {key: value for key, value in own.items() if key != COMMON}
-        path = str(directory / f"{schedule}.toml")
-        parsed = _parse(own, path, names, schedule_defaults, problems)
-        problems += _misfits(parsed, path, schedule_defaults)
+        parsed = _parse(own, where, names, schedule_defaults, problems)
+        problems += _misfits(parsed, where, schedule_defaults)
         parameters += parsed
     if problems:
         raise SpaceError(problems)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.errors import InputError
 from tune_adaptive.records.codec import convert, parse_toml, read_bytes, shown
 from tune_adaptive.records.complexity import Complexity
 from tune_adaptive.records.runs import RECIPE_NAMES, Configuration, OptimizerName, Recipe, Value
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
+
+    from tune_adaptive.schedules import Schedule
 
 FORMAT = 2
 """Version of the files that ``export`` writes and ``load_schedule`` reads."""
@@ -38,6 +40,7 @@ class BestSchedule:
         complexity: C of the data it was tuned on, in [0, 1].
         optimizer_name: What it was tuned with, ``adam``, ``adamw`` or ``sgd``; a rival has its own.
         provenance: Where it came from, and what it reached.
+        builder: Of a schedule of one's own; None is known by its name.
     """
 
     task: str
@@ -45,6 +48,7 @@ class BestSchedule:
     complexity: float
     optimizer_name: str
     provenance: Mapping[str, Any]
+    builder: "Schedule | None" = None
 
     @property
     def lr(self) -> float:
@@ -94,13 +98,16 @@ class BestSchedule:
             TypeError: ``optimizer`` is no torch optimizer.
             ValueError: A number is outside its range.
         """
-        from tune_adaptive.schedules import SCHEDULES, Horizon
+        from tune_adaptive.schedules import SCHEDULES, Horizon, unknown_schedule
         from tune_adaptive.schedules.optimizer_steps import require_optimizer
 
         require_optimizer(optimizer)
         name, parameters = self.configuration.schedule, self.configuration.parameters
-        if name not in SCHEDULES:
-            raise InputError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
+        if self.builder is None and name not in SCHEDULES:
+            raise InputError(
+                f"{unknown_schedule(name)}; of one of your own, give load_schedule its builder"
+            )
+        build = self.builder or SCHEDULES[name]
         horizon = Horizon(
             total_steps=total_steps,
             complexity=self.complexity if complexity is None else complexity,
@@ -109,14 +116,19 @@ class BestSchedule:
         num_warmup = round(self.configuration.recipe.warmup_frac * horizon.total_steps)
         horizon = replace(horizon, warmup_steps=num_warmup)
         try:
-            inspect.signature(SCHEDULES[name]).bind(optimizer, horizon, **parameters)
+            inspect.signature(build).bind(optimizer, horizon, **parameters)
         except TypeError as error:
             raise InputError(f"{name} does not take {list(parameters)}: {error}") from error
-        return SCHEDULES[name](optimizer, horizon, **parameters)
+        return build(optimizer, horizon, **parameters)
 
 
-def load_schedule(path: str | Path) -> BestSchedule:
+def load_schedule(path: str | Path, builder: "Schedule | None" = None) -> BestSchedule:
     """Read a ``best/*.toml``.
+
+    Args:
+        path: The file.
+        builder: Of a schedule of your own, the function that builds it: what a file names is not
+            imported. Those of this package and of installed ones are known by name.
 
     Raises:
         InputError: It cannot be read, or its values lie outside the space it was found in.
@@ -138,6 +150,7 @@ def load_schedule(path: str | Path) -> BestSchedule:
         complexity=read.complexity.value,
         optimizer_name=read.optimizer,
         provenance=read.provenance,
+        builder=builder,
     )
 
 

@@ -7,11 +7,10 @@ stepped once per optimizer step; if it has ``observe``, it is told how training 
 rate where it is stepped beyond ``horizon.total_steps``.
 """
 
-from collections.abc import Callable
-
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tune_adaptive.errors import did_you_mean
 from tune_adaptive.schedules import baselines, documented, rivals
 from tune_adaptive.schedules.adaptive import AdaptiveLR
 from tune_adaptive.schedules.base import ListeningLR
@@ -23,6 +22,7 @@ from tune_adaptive.schedules.optimizers import (
     set_mode,
 )
 from tune_adaptive.schedules.recorded import open_loop
+from tune_adaptive.schedules.registry import Schedule, Schedules
 from tune_adaptive.schedules.requirements import is_installed, require_installed
 
 __all__ = [
@@ -39,9 +39,8 @@ __all__ = [
     "open_loop",
     "require_installed",
     "set_mode",
+    "unknown_schedule",
 ]
-
-Schedule = Callable[..., LRScheduler]
 
 
 def adaptive(
@@ -96,7 +95,7 @@ def adaptive(
     )
 
 
-SCHEDULES: dict[str, Schedule] = {
+_OWN: dict[str, Schedule] = {
     "adaptive": adaptive,
     "resource_complexity": documented.resource_complexity,
     "feedback": documented.feedback,
@@ -115,7 +114,15 @@ SCHEDULES: dict[str, Schedule] = {
     "schedule_free": rivals.schedule_free,
     "prodigy": rivals.prodigy,
 }
-"""Every schedule that a search can compare, by the name of its TOML."""
+
+SCHEDULES = Schedules(_OWN)
+"""Every schedule that a search can compare, by the name of its TOML; others can be taken in."""
+
+
+def unknown_schedule(name: str) -> str:
+    """Say that there is no schedule of that name."""
+    return f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}"
+
 
 PLANS_IN_TIME = frozenset({"adaptive"})
-"""Those that read ``Horizon.time_budget_s``."""
+"""Those of them that read ``Horizon.time_budget_s``."""

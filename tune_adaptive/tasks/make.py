@@ -1,17 +1,13 @@
 """Tasks by name, ``dataset/model``, or a person's own; with the options that apply to them."""
 
-import importlib
-import os
-import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
 
 from torch import nn
 
 from tune_adaptive.errors import InputError, did_you_mean
+from tune_adaptive.system.own_code import imported, misspelt
 from tune_adaptive.tasks import text, vision
 from tune_adaptive.tasks.data import Description, Kind
 from tune_adaptive.tasks.datasets import DATASETS, Source
@@ -22,7 +18,7 @@ from tune_adaptive.tasks.pretrained import (
     find_checkpoint,
     read_checkpoint,
 )
-from tune_adaptive.tasks.task import Note, Task, TaskOptions, persons_code
+from tune_adaptive.tasks.task import Note, Task, TaskOptions
 from tune_adaptive.tasks.tokens import Encoder, Subwords, Words, read_tokenizer
 
 
@@ -176,14 +172,10 @@ def _make(name: str | Task, options: TaskOptions) -> Task:
     )
 
 
-SPECIFIED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-"""``package.module:variable``."""
-
-
 def unknown_task(name: str) -> str | None:
     """Say why ``name`` cannot be a task; None if it may be one."""
     if ":" in name:
-        return None if SPECIFIED.fullmatch(name) else _misspelt(name)
+        return misspelt(name, "task")
     dataset, _, model = name.partition("/")
     if dataset in DATASETS and model in MODELS:
         source, wanted = DATASETS[dataset].kind, MODELS[model].kind
@@ -194,15 +186,6 @@ def unknown_task(name: str) -> str | None:
     if dataset in DATASETS:
         return f"unknown model {model!r}{did_you_mean(model, MODELS)}"
     return f"unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}"
-
-
-def _misspelt(name: str) -> str:
-    """Say how a task of one's own is named, by the example of what ``name`` may have meant."""
-    path, _, variable = name.partition(":")
-    module = ".".join(part for part in path.removesuffix(".py").split("/") if part.strip("."))
-    meant = f"{module}:{variable or 'task'}"
-    told = "must be package.module:variable, as Python imports it"
-    return told + (f"; did you mean {meant!r}?" if SPECIFIED.fullmatch(meant) else "")
 
 
 def _published(name: str, options: TaskOptions) -> Task:
@@ -257,7 +240,7 @@ def _origin(source: Source, options: TaskOptions) -> str:
 
 def _own(name: str | Task, options: TaskOptions) -> Task:
     """Check a person's own task, imported where a name is given, and take the options in."""
-    task = _imported(name) if isinstance(name, str) else name
+    task = imported(name, "--task") if isinstance(name, str) else name
     if not isinstance(task, Task):
         raise InputError(f"--task {name}: must be a tune_adaptive.Task, is {type(task).__name__}")
     if problems := task.problems():
@@ -271,14 +254,3 @@ def _own(name: str | Task, options: TaskOptions) -> Task:
         return task
     num_train = options.train_size
     return replace(task, data=lambda: task.load().with_train_size(num_train))
-
-
-def _imported(name: str) -> Any:
-    module_name, _, variable = name.partition(":")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` has it, and workers inherit it
-    with persons_code(f"--task {name}"):
-        found: Any = importlib.import_module(module_name)
-        for part in variable.split("."):
-            found = getattr(found, part)
-    return found

@@ -1,20 +1,21 @@
 """A task: what is trained, and what a person may ask of every task."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import numpy as np
-from torch import OutOfMemoryError, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tune_adaptive.errors import EnvironmentFault, InputError, located
+from tune_adaptive.errors import InputError
 from tune_adaptive.records.codec import Positive, convert
 from tune_adaptive.records.declared import HOW, MAX_WHOLE, WHAT, Option
 from tune_adaptive.records.runs import OPTIMIZER_NAMES
+from tune_adaptive.system.own_code import persons_code
 from tune_adaptive.tasks.data import Dataset, Description
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.metrics import METRICS, Measure, find_measure
@@ -149,27 +150,6 @@ class Task:
 
 def _kept_by_the_driver() -> Dataset:
     raise AssertionError("workers are handed their splits")
-
-
-@contextmanager
-def persons_code(what: str) -> Iterator[None]:
-    """Turn what a person's own code raises into a message with its file and line.
-
-    Args:
-        what: Of which part it is, for the message.
-
-    Raises:
-        InputError: It raised something, or would have ended the process.
-        EnvironmentFault: It ran out of a GPU's memory.
-    """
-    try:
-        yield
-    except (InputError, EnvironmentFault, MemoryError):
-        raise
-    except OutOfMemoryError as error:
-        raise EnvironmentFault(f"{what}: {located(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{what}: {located(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+from tune_adaptive.system.own_code import persons_code
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
 from tune_adaptive.tasks.feed import Split, make_feed
-from tune_adaptive.tasks.task import persons_code
 from tune_adaptive.training.device import BF16, claimed_device, cpu_capabilities
 from tune_adaptive.training.evaluate import autocast, evaluate
 from tune_adaptive.training.loop import Material

@@ -125,6 +125,18 @@ def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {key: _unpack(each, tensors) for key, each in held}
 
 
+def as_kept(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state as a checkpoint gives it back.
+
+    Raises:
+        TypeError: Something in it is neither plain Python nor a tensor.
+    """
+    tensors: dict[str, Tensor] = {}
+    packed = json.loads(json.dumps(_pack(state, tensors)))
+    kept: Mapping[str, Any] = _unpack(packed, tensors)
+    return kept
+
+
 class CheckpointStore:
     """A folder of checkpoints, one a run, that all workers and the driver see.
 

@@ -9,10 +9,10 @@ from torch.nn.parameter import is_lazy
 from tune_adaptive.errors import InputError, located
 from tune_adaptive.records.runs import Recipe
 from tune_adaptive.schedules import build_optimizer
+from tune_adaptive.system.own_code import persons_code
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Dataset, Description, Examples
 from tune_adaptive.tasks.feed import Feed, Split, make_feed
-from tune_adaptive.tasks.task import persons_code
 from tune_adaptive.training.device import claimed_device
 from tune_adaptive.training.evaluate import autocast
 
