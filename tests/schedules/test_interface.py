@@ -143,6 +143,6 @@ def test_a_registered_schedule_of_any_class_is_observed(monkeypatch: pytest.Monk
         schedule.observe = lambda loss: told.append(loss)
         return schedule
 
-    monkeypatch.setitem(SCHEDULES, "own", builder)
+    monkeypatch.setitem(SCHEDULES._given, "own", builder)
     simulate("own", Horizon(3, timer=None), losses=[3.0, 2.0, 1.0])
     assert told == [3.0, 2.0, 1.0]

@@ -144,6 +144,16 @@ def test_a_builder_that_cannot_be_called_is_told_at_once(
         read_schedules(f"{write(text)}:own", "--schedule")
 
 
+def test_the_guide_shows_the_example_as_it_is() -> None:
+    guide = (EXAMPLE.parents[1] / "docs" / "schedule.md").read_text(encoding="utf-8")
+    package = (EXAMPLE / "inverse_sqrt_lr" / "__init__.py").read_text(encoding="utf-8")
+    builder = guide.partition("```python\n")[2].partition("```")[0]
+    for line in builder.splitlines()[1:]:
+        assert line in package
+    entry = guide.partition("```toml\n")[2].partition("```")[0]
+    assert entry in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
+
+
 def test_a_name_that_there_is_already_is_refused(
     write: Callable[..., str], registry: Schedules
 ) -> None:

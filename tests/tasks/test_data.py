@@ -94,8 +94,8 @@ def table(y: list[int], width: int = 2) -> Examples:
             "train: its arrays have different lengths: 3, 2",
         ),
         (
-            Dataset(Examples(np.ones((2, 2)), np.array([0.0, 1.0])), table([0]), table([0])),
-            "train: labels must be integers, are float64",
+            Dataset(Examples(np.ones((2, 2)), np.ones((2, 1, 1))), table([0]), table([0])),
+            r"train: y must have the shape \(N,\) for classes, \(N,\) or \(N, M\) for numbers",
         ),
     ],
 )
@@ -174,10 +174,14 @@ IDS, LENGTHS = np.array([[1, 4], [2, 0]], np.int32), np.array([2, 1], np.int32)
         (own(FLOATS + 1j), "x must be an array of numbers, is complex"),
         (own(np.float32(1)), "x must be a NumPy array, is float32"),
         (own(np.array(1.0)), r"x must be an array of numbers, is float64 of shape \(\)"),
-        (own(FLOATS, np.eye(2, dtype=int)), r"y must have the shape \(N,\), has \(2, 2\)"),
+        (
+            own(FLOATS, np.eye(2, dtype=int)),
+            r"y must have the shape \(N,\) for classes, .*, has \(2, 2\)",
+        ),
         (own(FLOATS, np.array(["a", "b"])), "y must be an array of numbers"),
-        (own(FLOATS, np.array([0.0, 1.0])), r"labels must be integers, are float64; y\.astype"),
-        (own(FLOATS, np.array([0.5, 1.0])), "labels must be integers"),
+        (own(FLOATS, np.array([0.5, 1.0])), r"the targets are numbers .*y\.astype\(np.int64"),
+        (own(FLOATS, np.array([0.5, np.inf])), "y must be finite numbers within float32; row 1"),
+        (own(FLOATS, np.ones((2, 0))), "y has no numbers"),
         (own(FLOATS, np.array([0, 2**63], np.uint64)), "no example of class 1 and 92"),
         (own(FLOATS, np.array([0, 10**15])), "no example of class 1 and 999999999999998 others"),
         (own(np.ones((2, 4, 4, 1), np.float32)), r"must be images, uint8 \(N, H, W, C\)"),

@@ -310,7 +310,7 @@ def test_a_schedule_of_any_class_is_observed(
                 told.append((float(loss), val_loss))
             self.finished = len(told) == 10
 
-    monkeypatch.setitem(SCHEDULES, "own", lambda optimizer, horizon: Own(optimizer, 1.0, 1))
+    monkeypatch.setitem(SCHEDULES._given, "own", lambda optimizer, horizon: Own(optimizer, 1.0, 1))
     run = replace(spec(), configuration=Configuration("own", Recipe(lr=0.01), {}))
     results = list(train(run, material))
     assert (len(told), results[-1].num_steps, results[-1].ended) == (10, 10, True)

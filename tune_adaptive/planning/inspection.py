@@ -12,7 +12,7 @@ from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.records.task_plan import DataFacts
 from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.system.own_code import persons_code
-from tune_adaptive.tasks import METRICS, Dataset, Task
+from tune_adaptive.tasks import Dataset, Task
 from tune_adaptive.tasks.arrays import num_contained
 
 MAX_NAMED = 5
@@ -55,23 +55,14 @@ def _missing(data: Dataset, num_classes: int) -> Iterator[str]:
 
 
 def check_metric(task: Task, data: Dataset) -> None:
-    """Check that a task's metric is one for its targets, and defined on the splits it judges on.
+    """Check that a task's metric is defined on the splits that it judges on.
 
     It is tried on random outputs; what a model makes of a split comes later.
 
     Raises:
-        InputError: It is not, and which metrics are.
+        InputError: It is not, and where.
     """
-    measure, found = task.measure, data.targets
-    if not measure.fits(found):
-        fitting = ", ".join(name for name, each in METRICS.items() if each.fits(found))
-        hint = ""
-        if found != "classes":
-            hint = " (classes are whole numbers: y.astype(np.int64))"
-        raise InputError(
-            f"{task.name}: metric {measure.name} is of {' or '.join(measure.targets)}, and its "
-            f"targets are {found}{hint}; there is {fitting} for them"
-        )
+    measure = task.measure
     if measure.compute is None:
         return
     num_outputs = data.describe().num_classes

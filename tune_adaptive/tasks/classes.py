@@ -3,7 +3,7 @@
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Classes:
     are_labels: bool
 
     @classmethod
-    def of(cls, train: Sequence[Table], num: int, dataset: str) -> "Classes":
+    def of(cls, train: Sequence[Table], num: int | None, dataset: str) -> "Classes":
         """Return the classes that the training split has.
 
         Names are numbered in their alphabetical order; whole numbers, also in digits, are
@@ -39,7 +39,7 @@ class Classes:
 
         Args:
             train: The training split's files.
-            num: K that the data set declares.
+            num: K that the data set declares; None is as many as there are names.
             dataset: Its name, for messages.
 
         Raises:
@@ -47,9 +47,10 @@ class Classes:
         """
         labels = [label for table in train for label in table.labels]
         if any(table.is_named for table in train):
-            names = tuple(sorted(set(labels)))
+            names = tuple(sorted(set(labels), key=_in_order))
         else:
             names = tuple(sorted({label for label in labels if _is_name(label)}))
+        num = len(names) if num is None else num
         if not names:
             return cls(num, next((t.class_names for t in train if t.class_names), ()), False)
         if len(names) != num:
@@ -96,6 +97,39 @@ class Classes:
         if self.are_labels:
             return -1, f"label {shown}; must be one of train's, {_listed(self.names)}"
         return -1, f"label {shown}; must be an integer in [0, {self.num - 1}]"
+
+
+def named(table: Table) -> Table:
+    """Return a table whose labels are names, whatever they are: whole numbers in any range, too.
+
+    Raises:
+        InputError: They are numbers that are not whole, or other than texts and numbers.
+    """
+    if table.is_named:
+        return table
+    names: list[str] = []
+
+    def problems() -> Iterator[str]:
+        for row, label in enumerate(table.labels):
+            if isinstance(label, int) and 0 <= label < len(table.class_names):
+                label = table.class_names[label]
+            names.append(str(label))
+            if label in ("", None):
+                yield f"{table.at(row)}: the label is missing"
+            elif not isinstance(label, str | int):
+                yield (
+                    f"{table.at(row)}: label {reprlib.repr(label)}; must be a text or a whole "
+                    "number (numbers to predict need a Task of your own)"
+                )
+
+    raise_all(problems())
+    return replace(table, labels=names, is_named=True)
+
+
+def _in_order(name: str) -> tuple[bool, int, str]:
+    """Sort names as numbers where they are whole numbers, else by the alphabet after them."""
+    number = _number(name)
+    return number is None, number or 0, name
 
 
 def raise_all(problems: Iterable[str]) -> None:

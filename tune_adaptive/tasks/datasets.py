@@ -23,19 +23,25 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A published data set for classification.
+    """A data set for classification.
 
     Attributes:
-        num_classes: K.
+        num_classes: K; None where the labels of the training split say it.
         shape: (H, W, C) of its images; None where it is text.
-        hub: Where it is published; None where it is embedded in the package.
+        hub: Where it is published; None where it is embedded in the package or a person's own.
         augment: What is usual for it: ``none``, ``shift``, ``standard`` or ``document``.
+        columns: Names of the column of texts or images, in the order of preference; the usual.
+        label: Name of the column of labels.
+        is_resized: Whether images of other sizes are scaled to ``shape`` and cut at their middle.
     """
 
-    num_classes: int
+    num_classes: int | None
     shape: tuple[int, int, int] | None = None
     hub: Hub | None = None
     augment: Augment = "none"
+    columns: tuple[str, ...] = ()
+    label: str = "label"
+    is_resized: bool = False
 
     @property
     def kind(self) -> Literal["image", "text"]:

@@ -54,6 +54,49 @@ class Files:
         return digest.hexdigest()
 
 
+def in_folder(path: Path, kind: str) -> Files:
+    """Find the files of a person's own data set: those of its splits, or one that is all of it.
+
+    Args:
+        path: A folder as :func:`find_files` reads it, with one file of rows or a folder a class
+            in it, or such a file.
+        kind: ``image`` or ``text``.
+
+    Raises:
+        InputError: There are none, and what there is.
+    """
+    if path.is_file():
+        return Files(path.parent, {"train": [path]})
+    splits = {
+        split: own
+        for split in (*REQUIRED_SPLITS, "validation")
+        if (own := _files_of(path, split, kind))
+    }
+    if not splits:
+        whole = rows_in(path, kind)
+        if len(whole) > 1:
+            raise InputError(
+                f"{path}: {', '.join(each.name for each in whole)}: name them train and "
+                "test, or give one of them"
+            )
+        splits = {"train": whole or [path]}
+    if "train" not in splits:
+        raise InputError(f"{path}: no train{_there(path)}")
+    if not splits["train"][0].is_dir() or images_of(splits["train"][0]):
+        return Files(path, splits, _unused(path, splits) if splits["train"] != [path] else ())
+    raise InputError(
+        f"{path}: no parquet, csv, tsv or jsonl there, nor folders of images{_there(path)}"
+    )
+
+
+def rows_in(folder: Path, kind: str) -> list[Path]:
+    """Return the files of rows in a folder, in the first format that is there."""
+    for suffix in FORMATS[kind]:
+        if found := sorted(each for each in folder.glob(f"*.{suffix}") if each.is_file()):
+            return found
+    return []
+
+
 def find_files(name: str, source: Source, data_dir: Path | None) -> Files:
     """Find a published data set's files.
 

@@ -23,11 +23,13 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 WORDS = {"1": "1-bit", "P": "palette", "PA": "palette with alpha", "LA": "grey with alpha"}
 """Modes of PIL that are converted, in words, where their names say little."""
 CONVERTED = ("L", "RGB", "RGBA", *WORDS)
+MAX_PIXELS = 2**27
+"""Of an image that is scaled down: a small file may claim gigabytes."""
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
 
 def decode(
-    encoded: bytes, shape: tuple[int, int, int], where: str
+    encoded: bytes, shape: tuple[int, int, int], where: str, is_resized: bool = False
 ) -> tuple[npt.NDArray[np.uint8], str | None]:
     """Decode one image.
 
@@ -35,6 +37,7 @@ def decode(
         encoded: PNG, JPEG, BMP, WebP, TIFF or GIF.
         shape: (H, W, C) that it must have; C is 1 or 3.
         where: File, and row if any, for messages.
+        is_resized: Whether one of another size is scaled and cut at its middle.
 
     Returns:
         Pixels, uint8, (H, W, C), and what was converted, if anything.
@@ -45,11 +48,13 @@ def decode(
     try:
         # The size is looked at before any pixel is decoded: a small file may claim gigabytes.
         opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        if why := _unusable(opened, shape):
+        if why := _unusable(opened, None if is_resized else shape):
             raise InputError(f"{where}: {why}")
         opened.load()
         is_turned = opened.getexif().get(ORIENTATION, 1) != 1
         image = ImageOps.exif_transpose(opened) if is_turned else opened
+        if is_resized:
+            image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.BILINEAR)
         if image.size != (shape[1], shape[0]):
             raise InputError(f"{where}: {_sizes(image, shape)}")
         pixels, converted = _pixels(image, shape[2], where)
@@ -62,9 +67,12 @@ def decode(
     return pixels, converted
 
 
-def _unusable(image: ImageFile.ImageFile, shape: tuple[int, int, int]) -> str | None:
+def _unusable(image: ImageFile.ImageFile, shape: tuple[int, int, int] | None) -> str | None:
     """Say why an image that is not decoded yet cannot be used."""
-    if sorted(image.size) != sorted(shape[:2]):
+    if shape is None:
+        if image.size[0] * image.size[1] > MAX_PIXELS:
+            return f"an image of {image.size[1]} x {image.size[0]}: too large to decode"
+    elif sorted(image.size) != sorted(shape[:2]):
         return _sizes(image, shape)
     if image.mode.startswith(("I", "F")) or any(map(_is_deep, image.tile)):
         return "more than 8 bits a channel; must be 8, and scaling here could lose differences"

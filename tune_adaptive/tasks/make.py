@@ -11,7 +11,15 @@ from tune_adaptive.system.own_code import imported, misspelt
 from tune_adaptive.tasks import text, vision
 from tune_adaptive.tasks.data import Description, Kind
 from tune_adaptive.tasks.datasets import DATASETS, Source
-from tune_adaptive.tasks.prepare import prepare
+from tune_adaptive.tasks.folders import (
+    Columns,
+    folder_of,
+    is_of_files,
+    name_of,
+    open_folder,
+    problem_of,
+)
+from tune_adaptive.tasks.prepare import prepare, prepare_files
 from tune_adaptive.tasks.pretrained import (
     DEFAULT_ENCODER,
     build_pretrained,
@@ -125,6 +133,10 @@ NOT_APPLICABLE = {
     "max_length": "only published texts are cut to a length",
     "stem": "only a published resnet18 has a stem to choose",
     "augment": "only images are augmented",
+    "text_column": "only texts in files of your own have columns to name: --task folder:PATH/MODEL",
+    "image_column": "only images in files of your own do: --task folder:PATH/MODEL",
+    "label_column": "only files of your own do: --task folder:PATH/MODEL",
+    "image_size": "only images of your own are scaled: --task folder:PATH/MODEL",
 }
 """Why an option may apply to none of the tasks; the others apply to all."""
 
@@ -141,16 +153,28 @@ def inapplicable(names: Sequence[str | Task], options: TaskOptions) -> list[str]
 
 def _applies(option: str, name: str | Task) -> bool:
     """Whether an option decides anything about a task; of a person's own, its data decide."""
-    if not isinstance(name, str) or ":" in name:
+    if _is_own(name):
         return option not in NOT_APPLICABLE or option == "augment"
-    dataset, _, model = name.partition("/")
+    assert isinstance(name, str)
+    dataset, model = halves(name)
+    is_folder = is_of_files(dataset)
+    kind = MODELS[model].kind
     return {
-        "data_dir": DATASETS[dataset].hub is not None,
+        "data_dir": not is_folder and DATASETS[dataset].hub is not None,
         "model_path": model == "bert",
-        "max_length": DATASETS[dataset].kind == "text",
+        "max_length": kind == "text",
         "stem": model == "resnet18",
-        "augment": DATASETS[dataset].kind == "image",
+        "augment": kind == "image",
+        "text_column": is_folder and kind == "text",
+        "image_column": is_folder and kind == "image",
+        "label_column": is_folder,
+        "image_size": is_folder and kind == "image",
     }.get(option, True)
+
+
+def _is_own(name: str | Task) -> bool:
+    """Whether a task is a person's own code."""
+    return not isinstance(name, str) or (":" in name and not is_of_files(name))
 
 
 def _make(name: str | Task, options: TaskOptions) -> Task:
@@ -159,10 +183,7 @@ def _make(name: str | Task, options: TaskOptions) -> Task:
         options,
         **{each.name: None for each in fields(options) if not _applies(each.name, name)},
     )
-    if not isinstance(name, str) or ":" in name:
-        task = _own(name, options)
-    else:
-        task = _published(name, options)
+    task = _own(name, options) if _is_own(name) else _by_name(str(name), options)
     return replace(
         task,
         batch_size=options.batch_size or task.batch_size,
@@ -174,26 +195,37 @@ def _make(name: str | Task, options: TaskOptions) -> Task:
 
 def unknown_task(name: str) -> str | None:
     """Say why ``name`` cannot be a task; None if it may be one."""
+    dataset, model = halves(name)
+    if is_of_files(name):
+        if model not in MODELS:
+            hint = did_you_mean(model, MODELS)
+            return f"must be {name.partition(':')[0]}:.../MODEL; unknown model {model!r}{hint}"
+        return problem_of(dataset)
     if ":" in name:
         return misspelt(name, "task")
-    dataset, _, model = name.partition("/")
     if dataset in DATASETS and model in MODELS:
-        source, wanted = DATASETS[dataset].kind, MODELS[model].kind
-        if source == wanted:
-            return None
-        fitting = ", ".join(each for each in MODELS if MODELS[each].kind == source)
-        return f"{dataset} is {source} and {model} takes {wanted}; there is {fitting} for it"
+        kind = DATASETS[dataset].kind
+        return None if kind == MODELS[model].kind else _misfit(dataset, kind, model)
     if dataset in DATASETS:
         return f"unknown model {model!r}{did_you_mean(model, MODELS)}"
     return f"unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}"
 
 
-def _published(name: str, options: TaskOptions) -> Task:
-    dataset, _, model_name = name.partition("/")
-    source, model = DATASETS[dataset], MODELS[model_name]
+def _by_name(name: str, options: TaskOptions) -> Task:
+    dataset, model_name = halves(name)
+    model = MODELS[model_name]
     build, nbytes = model.build, 0
     encoder: Encoder | None = None
-    notes: dict[str, Note] = {"data": _origin(source, options)}
+    if is_of_files(dataset):
+        columns = _columns(options)
+        folder, origin = folder_of(dataset)
+        files, source = open_folder(folder, columns)
+        if source.kind != model.kind:
+            raise InputError(f"--task {name}: {_misfit(dataset, source.kind, model_name)}")
+        notes: dict[str, Note] = {"data": origin}
+    else:
+        source = DATASETS[dataset]
+        notes = {"data": _origin(source, options)}
     if model.kind == "text":
         max_length = options.max_length or model.max_length
         notes["max_length"] = max_length
@@ -218,9 +250,13 @@ def _published(name: str, options: TaskOptions) -> Task:
         build, nbytes = partial(build_pretrained, checkpoint=checkpoint), checkpoint.nbytes
         encoder = Subwords(folder, max_length)
     assert build is not None
+    if is_of_files(dataset):
+        data = partial(prepare_files, name_of(dataset), files, source, options.train_size, encoder)
+    else:
+        data = partial(prepare, dataset, options.data_dir, options.train_size, encoder)
     return Task(
-        name=name,
-        data=partial(prepare, dataset, options.data_dir, options.train_size, encoder),
+        name=f"{name_of(dataset)}/{model_name}",
+        data=data,
         build=build,
         batch_size=model.batch_size,
         num_epochs=NUM_EPOCHS.get(name, model.num_epochs),
@@ -228,6 +264,24 @@ def _published(name: str, options: TaskOptions) -> Task:
         notes=notes,
         nbytes=nbytes,
     )
+
+
+def halves(name: str) -> tuple[str, str]:
+    """Return the data set and the model of a task's name; a path may have slashes."""
+    is_path = is_of_files(name)
+    dataset, _, model = name.rpartition("/") if is_path else name.partition("/")
+    return dataset, model
+
+
+def _columns(options: TaskOptions) -> Columns:
+    return Columns(
+        options.text_column, options.image_column, options.label_column, options.image_size
+    )
+
+
+def _misfit(dataset: str, kind: Kind, model: str) -> str:
+    fitting = ", ".join(each for each in MODELS if MODELS[each].kind == kind)
+    return f"{dataset} is {kind} and {model} takes {MODELS[model].kind}; there is {fitting} for it"
 
 
 def _origin(source: Source, options: TaskOptions) -> str:

@@ -21,18 +21,22 @@ from filelock import FileLock
 
 from tune_adaptive.errors import InputError
 from tune_adaptive.tasks.data import (
+    SPLIT_SEED,
     Dataset,
     Examples,
     load_fashion_mnist_mini,
     pad,
     split_validation,
+    stratified,
 )
 from tune_adaptive.tasks.datasets import DATASETS, Source
 from tune_adaptive.tasks.files import Files, find_files
 from tune_adaptive.tasks.read import read_files
 from tune_adaptive.tasks.tokens import Encoder
 
-VERSION = 2
+TEST_SHARE = 5
+"""A fifth is tested on where there is no test split."""
+VERSION = 3
 """Changes whenever the same files and options would give other arrays."""
 
 
@@ -58,7 +62,28 @@ def prepare(
     if source.hub is None:
         mini = load_fashion_mnist_mini()
         return mini if train_size is None else mini.with_train_size(train_size)
-    files = find_files(name, source, data_dir)
+    return prepare_files(name, find_files(name, source, data_dir), source, train_size, encoder)
+
+
+def prepare_files(
+    name: str,
+    files: Files,
+    source: Source,
+    train_size: int | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """Return the data set that some files are.
+
+    Args:
+        name: Of the data set.
+        files: Of its splits; without a test split a fifth of the training split becomes one.
+        source: What it is.
+        train_size: Examples to train on, every class its share; None takes all.
+        encoder: Makes token ids of texts; None for images.
+
+    Raises:
+        InputError: The files are not what they should be.
+    """
     decides = {
         "version": VERSION,
         "files": files.sha256(),
@@ -99,12 +124,17 @@ def _read(
 ) -> Dataset:
     read = read_files(name, files, source)
     raw: dict[str, tuple[Any, npt.NDArray[np.int64]]] = {**read.splits}
+    remarks = read.remarks
+    if "test" not in raw:
+        raw["train"], raw["test"] = _cut(*raw["train"])
+        remarks += (f"no test split: {len(raw['test'][1])} examples of train are it, drawn once",)
     x, y = raw["train"]
-    rows, validation = split_validation(y, train_size)
     if "validation" in raw:
         held_out, validation = raw["validation"], np.arange(len(raw["validation"][1]))
+        rows = _some(y, train_size)
     else:
         held_out = raw["train"]
+        rows, validation = split_validation(y, train_size)
     picked = {
         "train": ((x, y), rows),
         "validation": (held_out, validation),
@@ -127,17 +157,38 @@ def _read(
         splits["test"],
         vocab_size,
         classes=read.classes,
-        remarks=read.remarks,
+        remarks=remarks,
     )
-    missing = sorted(set(range(source.num_classes)) - set(data.train.y.tolist()))
+    num_classes = source.num_classes or len(read.classes)
+    missing = sorted(set(range(num_classes)) - set(data.train.y.tolist()))
     if missing:
         raise InputError(
             f"{files.folder}: train: no example of class {', '.join(map(str, missing))} among "
-            f"{len(data.train)}; must have each of 0 to {source.num_classes - 1}"
+            f"{len(data.train)}; must have each of 0 to {num_classes - 1}"
         )
     if problems := data.problems():
         raise InputError("\n".join(f"{files.folder}: {problem}" for problem in problems))
     return data
+
+
+def _some(y: npt.NDArray[np.int64], train_size: int | None) -> npt.NDArray[np.int64]:
+    """Return the rows to train on, of a split that no validation is cut from."""
+    if train_size is None:
+        return np.arange(len(y))
+    if train_size > len(y):
+        raise InputError(f"--train-size {train_size}: there are {len(y)} training examples")
+    return stratified(y, train_size, np.random.default_rng(SPLIT_SEED))
+
+
+def _cut(x: Any, y: npt.NDArray[np.int64]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Cut a test split from examples by a fixed seed, every class its share."""
+    test = stratified(y, max(1, len(y) // TEST_SHARE), np.random.default_rng(SPLIT_SEED))
+    train = np.setdiff1d(np.arange(len(y)), test)
+
+    def take(rows: npt.NDArray[np.int64]) -> tuple[Any, Any]:
+        return (x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows]), y[rows]
+
+    return take(train), take(test)
 
 
 def _same_width(splits: dict[str, Examples], pad_id: int) -> dict[str, Examples]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tune_adaptive.errors import InputError
-from tune_adaptive.tasks.classes import Classes, raise_all
+from tune_adaptive.tasks.classes import Classes, named, raise_all
 from tune_adaptive.tasks.data import Labels
 from tune_adaptive.tasks.datasets import Source
 from tune_adaptive.tasks.files import Files, images_of, readable
@@ -48,12 +48,19 @@ def read_files(name: str, files: Files, source: Source) -> Raw:
         InputError: Which files and rows, what is wrong there, and what is allowed.
     """
     tables = {
-        split: [_table(path, source.kind) for path in paths]
-        for split, paths in files.splits.items()
+        split: [_table(path, source) for path in paths] for split, paths in files.splits.items()
     }
     if empty := [split for split, own in tables.items() if not any(t.labels for t in own)]:
         raise InputError(f"{files.folder}: {', '.join(empty)}: is empty")
+    if source.num_classes is None:
+        tables = {split: [named(table) for table in own] for split, own in tables.items()}
     classes = Classes.of(tables["train"], source.num_classes, name)
+    num_rows = sum(len(table.labels) for table in tables["train"])
+    if source.num_classes is None and len(classes.names) > num_rows / 2:
+        raise InputError(
+            f"{files.folder}: {len(classes.names)} classes in {num_rows} examples: is "
+            f"{source.label!r} the column of labels? --label-column NAME says which"
+        )
     splits: dict[str, tuple[npt.NDArray[np.uint8] | list[str], Labels]] = {}
     remarks: list[str] = []
     for split, own in tables.items():
@@ -61,21 +68,21 @@ def read_files(name: str, files: Files, source: Source) -> Raw:
         if source.shape is None:
             splits[split] = [text for table in own for text in _texts(table)], y
             continue
-        x, converted = _images(own, source.shape)
+        x, converted = _images(own, source.shape, source.is_resized)
         splits[split] = x, y
         remarks += [f"{split}: images converted, {how}: {num}" for how, num in converted.items()]
     return Raw(splits, classes.names, tuple(remarks))
 
 
-def _table(path: Path, kind: str) -> Table:
+def _table(path: Path, source: Source) -> Table:
     if not path.is_dir():
-        return read_table(path, COLUMNS[kind])
+        return read_table(path, source.columns or COLUMNS[source.kind], source.label)
     images = images_of(path)
     return Table(path, images, [readable(file.parent.name) for file in images], is_named=True)
 
 
 def _images(
-    tables: Sequence[Table], shape: tuple[int, int, int]
+    tables: Sequence[Table], shape: tuple[int, int, int], is_resized: bool
 ) -> tuple[npt.NDArray[np.uint8], Counter[str]]:
     """Decode the images of a split; count what was converted."""
     pixels = np.empty((sum(len(table.cells) for table in tables), *shape), np.uint8)
@@ -85,7 +92,7 @@ def _images(
     def problems() -> Iterator[str]:
         for index, (table, row) in enumerate(where):
             try:
-                pixels[index], how = decode(_encoded(table, row), shape, table.at(row))
+                pixels[index], how = decode(_encoded(table, row), shape, table.at(row), is_resized)
             except InputError as error:
                 yield str(error)
                 continue

@@ -57,59 +57,81 @@ class Table:
         return f"{self.path}: {place}"
 
 
-def read_table(path: Path, names: Sequence[str]) -> Table:
-    """Read the first of the columns ``names`` that is there, and ``label``.
+def read_table(path: Path, names: Sequence[str], label: str = LABEL) -> Table:
+    """Read the first of the columns ``names`` that is there, and the labels.
 
     Args:
         path: ``.parquet``, ``.csv``, ``.tsv`` or ``.jsonl``; texts in UTF-8, or in UTF-16 with
             its mark.
         names: Of the column, in the order of preference.
+        label: Of the column of labels.
 
     Raises:
         InputError: Which file and line, what is wrong there, and what is allowed.
     """
     try:
         if path.suffix == ".parquet":
-            return _read_parquet(path, names)
+            return _read_parquet(path, names, label)
         if path.suffix in DELIMITERS:
-            return _read_csv(path, names)
-        return _read_json_lines(path, names)
+            return _read_csv(path, names, label)
+        return _read_json_lines(path, names, label)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {_not_unicode(path)}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read, truncated perhaps: {error}") from error
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> Table:
+def header_of(path: Path) -> list[str]:
+    """Return the names of a file's columns, as its first line or its schema has them.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        if path.suffix == ".parquet":
+            with path.open("rb") as opened:
+                return list(pq.ParquetFile(opened).schema_arrow.names)
+        with _open_text(path, newline="") as file:
+            if path.suffix in DELIMITERS:
+                return next(csv.reader(file, delimiter=DELIMITERS[path.suffix]), [])
+            first = json.loads(next((line for line in file if line.strip()), "{}"))
+            return list(first) if isinstance(first, dict) else []
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {_not_unicode(path)}") from error
+    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _read_parquet(path: Path, names: Sequence[str], label: str) -> Table:
     try:
         with path.open("rb") as opened:  # by a file: of a path, folders like a=b add columns
             file = pq.ParquetFile(opened)
             schema = file.schema_arrow
-            name = _column(path, schema.names, names)
-            table = file.read(columns=[name, LABEL])
+            name = _column(path, schema.names, names, label)
+            table = file.read(columns=[name, label])
         table.validate(full=True)  # texts are UTF-8
-        cells, labels = table.column(name).to_pylist(), table.column(LABEL).to_pylist()
+        cells, labels = table.column(name).to_pylist(), table.column(label).to_pylist()
     except pa.lib.ArrowMemoryError as error:
         raise MemoryError(str(error)) from error
     except pa.ArrowException as error:
         raise InputError(f"{path}: cannot be read, truncated perhaps: {error}") from error
-    return Table(path, cells, labels, _class_names(path, schema))
+    return Table(path, cells, labels, _class_names(path, schema, label))
 
 
-def _class_names(path: Path, schema: Any) -> tuple[str, ...]:
+def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...]:
     """Return the names that ``datasets`` recorded of the classes, if it wrote the file."""
     if b"huggingface" not in (schema.metadata or {}):
         return ()
     import datasets  # slow to import, and needed for such files only
 
     try:
-        feature = datasets.Features.from_arrow_schema(schema)[LABEL]
+        feature = datasets.Features.from_arrow_schema(schema)[label]
     except Exception as error:  # what another version wrote, or a stranger
         raise InputError(f"{path}: its huggingface metadata cannot be read: {error!r}") from error
     return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else ()
 
 
-def _read_csv(path: Path, names: Sequence[str]) -> Table:
+def _read_csv(path: Path, names: Sequence[str], label: str) -> Table:
     delimiter = DELIMITERS[path.suffix]
     cells, labels, lines = [], [], []
     csv.field_size_limit(MAX_FIELD)
@@ -117,7 +139,7 @@ def _read_csv(path: Path, names: Sequence[str]) -> Table:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = next(rows, [])
-            place, of_label = map(header.index, (_column(path, header, names), LABEL))
+            place, of_label = map(header.index, (_column(path, header, names, label), label))
             for row in rows:
                 if not row:
                     continue  # an empty line
@@ -139,7 +161,7 @@ def _read_csv(path: Path, names: Sequence[str]) -> Table:
     return Table(path, cells, labels, lines=lines)
 
 
-def _read_json_lines(path: Path, names: Sequence[str]) -> Table:
+def _read_json_lines(path: Path, names: Sequence[str], label: str) -> Table:
     cells, labels, lines = [], [], []
     with _open_text(path) as file:
         for number, line in enumerate(file, 1):
@@ -152,8 +174,8 @@ def _read_json_lines(path: Path, names: Sequence[str]) -> Table:
                 raise InputError(f"{at}: not JSON that can be read: {error}") from error
             if not isinstance(row, dict):
                 raise InputError(f"{at}: must be an object, {{...}}, is {type(row).__name__}")
-            cells.append(row[_column(at, list(row), names)])
-            labels.append(row[LABEL])
+            cells.append(row[_column(at, list(row), names, label)])
+            labels.append(row[label])
             lines.append(number)
     return Table(path, cells, labels, lines=lines)
 
@@ -165,17 +187,17 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _column(where: object, header: Sequence[str], names: Sequence[str]) -> str:
+def _column(where: object, header: Sequence[str], names: Sequence[str], label: str) -> str:
     """Return the first of ``names`` that the header has, once, beside the label."""
     name = next((name for name in names if name in header), None)
-    if name is None or LABEL not in header:
+    if name is None or label not in header:
         shown = [column if len(column) <= 40 else f"{column[:37]}..." for column in header[:20]]
         hint = next((sign for sign in ";\t|" if len(header) == 1 and sign in header[0]), "")
         raise InputError(
             f"{where}: needs the columns {' (or '.join(names)}{')' * (len(names) - 1)} and "
-            f"{LABEL}, has {shown}" + (f"; is it separated by {hint!r}?" if hint else "")
+            f"{label}, has {shown}" + (f"; is it separated by {hint!r}?" if hint else "")
         )
-    if twice := [each for each in (name, LABEL) if header.count(each) > 1]:
+    if twice := [each for each in (name, label) if header.count(each) > 1]:
         raise InputError(f"{where}: has {' and '.join(twice)} more than once among its columns")
     return name
 

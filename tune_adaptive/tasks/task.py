@@ -16,16 +16,17 @@ from tune_adaptive.records.codec import Positive, convert
 from tune_adaptive.records.declared import HOW, MAX_WHOLE, WHAT, Option
 from tune_adaptive.records.runs import OPTIMIZER_NAMES
 from tune_adaptive.system.own_code import persons_code
-from tune_adaptive.tasks.data import Dataset, Description
+from tune_adaptive.tasks.data import Dataset, Description, Targets
 from tune_adaptive.tasks.datasets import Augment
 from tune_adaptive.tasks.metrics import METRICS, Measure, find_measure
-from tune_adaptive.tasks.prepare import prepare
+from tune_adaptive.tasks.prepare import prepare, prepare_files
 from tune_adaptive.tasks.vision import Stem
 
 Note = str | int | float
 
 MAX_EPOCHS = 1_000_000
 MAX_BATCH_SIZE = MAX_WHOLE
+MAX_IMAGE_SIZE = 4096
 COUNTS = ("batch_size", "num_epochs", "nbytes")
 
 
@@ -83,7 +84,7 @@ class Task:
         """
         data = self.data
         if callable(data):
-            is_published = isinstance(data, partial) and data.func is prepare
+            is_published = isinstance(data, partial) and data.func in (prepare, prepare_files)
             with nullcontext() if is_published else persons_code(f"{self.name}: its data"):
                 data = data()
         if not isinstance(data, Dataset):
@@ -92,9 +93,23 @@ class Task:
         problems = data.problems()
         if not problems and self.augment != "none" and data.train.kind != "image":
             problems = [f"augment = {self.augment!r}: images alone, its data are {data.train.kind}"]
+        if not problems:
+            problems = self._unfit(data.targets)
         if problems:
             raise InputError("\n".join(f"{self.name}: {problem}" for problem in problems))
         return data
+
+    def _unfit(self, targets: Targets) -> list[str]:
+        """Say why the metric is none for such targets, and which metrics are; empty if it is."""
+        measure = self.measure
+        if measure.fits(targets):
+            return []
+        fitting = ", ".join(name for name, each in METRICS.items() if each.fits(targets))
+        are_classes = "" if targets == "classes" else " (classes are integers: y.astype(np.int64))"
+        return [
+            f"metric {measure.name} is of {' or '.join(measure.targets)}, and the targets are "
+            f"{targets}{are_classes}; of {targets} there is {fitting}"
+        ]
 
     def problems(self) -> list[str]:
         """Say what of its fields cannot be; empty if nothing."""
@@ -170,6 +185,12 @@ class TaskOptions:
     ] = None
     max_length: Annotated[
         Positive | None, Option(WHAT, "Most tokens of a text.", low=1, high=MAX_WHOLE)
+    ] = None
+    text_column: Annotated[str | None, Option(WHAT, "Of texts, in files of your own.")] = None
+    image_column: Annotated[str | None, Option(WHAT, "Of images, likewise.")] = None
+    label_column: Annotated[str | None, Option(WHAT, "Of labels, likewise.")] = None
+    image_size: Annotated[
+        Positive | None, Option(WHAT, "Scale own images to N x N.", low=1, high=MAX_IMAGE_SIZE)
     ] = None
     batch_size: Annotated[
         Positive | None, Option(HOW, "Examples a step.", low=1, high=MAX_BATCH_SIZE)
