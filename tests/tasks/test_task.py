@@ -149,3 +149,27 @@ def test_what_a_field_cannot_be_is_told_by_its_name(name: str, value: object) ->
     [problem] = replace(TASK, **{name: value}).problems()  # type: ignore[arg-type]
     assert problem.startswith(f"{name} must be ")
     assert problem.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_classifier_of_torchvision_is_a_model(channels: int) -> None:
+    task = make_task("fashion_mnist_mini/torchvision:squeezenet1_1")
+    assert (task.name, task.batch_size) == ("fashion_mnist_mini/torchvision-squeezenet1_1", 64)
+    description = replace(tiny_data().describe(), shape=(32, 32, channels), num_classes=7)
+    torch.manual_seed(0)
+    model = task.build(description)
+    assert model(torch.rand(2, channels, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("cifar10/torchvision:resnet5", "has no classifier 'resnet5'; did you mean 'resnet50'?"),
+        ("cifar10/torchvision:fcn_resnet50", "has no classifier 'fcn_resnet50'"),
+        ("imdb/torchvision:resnet50", "imdb is text and torchvision:resnet50 takes image"),
+        ("cifra10/torchvision:resnet50", "unknown data set 'cifra10'"),
+        ("folder:nowhere/torchvision:resnet50", "no such file or folder"),
+    ],
+)
+def test_a_classifier_that_there_is_not_is_told(name: str, problem: str) -> None:
+    assert problem in (unknown_task(name) or "")

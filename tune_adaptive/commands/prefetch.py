@@ -15,6 +15,8 @@ from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.system.console import run_command
 from tune_adaptive.tasks import DATASETS, TaskOptions, inapplicable, unknown_task
 from tune_adaptive.tasks.files import find_files
+from tune_adaptive.tasks.folders import is_of_files
+from tune_adaptive.tasks.make import halves, is_own_code
 from tune_adaptive.tasks.pretrained import DEFAULT_ENCODER, FILES, find_checkpoint
 
 
@@ -29,11 +31,12 @@ def main(
     """Copy what the tasks need, as it was published, into one folder."""
     if problems := [f"--task {name}: {why}" for name in task if (why := unknown_task(name))]:
         raise InputError("\n".join(problems))
-    if own := [name for name in task if ":" in name]:
-        raise InputError(f"--task {own[0]}: a task of your own brings its own data")
+    for name in task:
+        if is_own_code(name) or is_of_files(name):
+            raise InputError(f"--task {name}: a task of your own brings its own data")
     if problems := inapplicable(task, TaskOptions(data_dir=data_dir, model_path=model_path)):
         raise InputError("\n".join(problems))
-    for name in dict.fromkeys(each.partition("/")[0] for each in task):
+    for name in dict.fromkeys(halves(each)[0] for each in task):
         if DATASETS[name].hub is None:
             typer.echo(f"{name}: embedded in the package, nothing to fetch")
             continue

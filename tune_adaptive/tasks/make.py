@@ -59,6 +59,28 @@ MODELS: dict[str, Model] = {
 }
 """Every model that a task can name; each pairs with every data set of its kind."""
 
+TORCHVISION = "torchvision:"
+
+
+def model_of(name: str) -> Model | None:
+    """Return a model by its name, one of ``MODELS`` or ``torchvision:NAME``, if there is one."""
+    if name.startswith(TORCHVISION):
+        of_torchvision = name.removeprefix(TORCHVISION)
+        if of_torchvision not in vision.torchvision_names():
+            return None
+        build = partial(vision.torchvision_model, name=of_torchvision)
+        return Model("image", build, batch_size=64, num_epochs=50)
+    return MODELS.get(name)
+
+
+def unknown_model(name: str) -> str:
+    """Say that there is no model of that name."""
+    if name.startswith(TORCHVISION):
+        given, known = name.removeprefix(TORCHVISION), vision.torchvision_names()
+        return f"torchvision has no classifier {given!r}{did_you_mean(given, known)}"
+    return f"unknown model {name!r}{did_you_mean(name, MODELS)}"
+
+
 NUM_EPOCHS = {"fashion_mnist_mini/cnn": 6}
 """Horizons of tasks that are shorter than their models'."""
 
@@ -153,12 +175,13 @@ def inapplicable(names: Sequence[str | Task], options: TaskOptions) -> list[str]
 
 def _applies(option: str, name: str | Task) -> bool:
     """Whether an option decides anything about a task; of a person's own, its data decide."""
-    if _is_own(name):
+    if is_own_code(name):
         return option not in NOT_APPLICABLE or option == "augment"
     assert isinstance(name, str)
     dataset, model = halves(name)
     is_folder = is_of_files(dataset)
-    kind = MODELS[model].kind
+    found = model_of(model)
+    kind = None if found is None else found.kind
     return {
         "data_dir": not is_folder and DATASETS[dataset].hub is not None,
         "model_path": model == "bert",
@@ -172,9 +195,12 @@ def _applies(option: str, name: str | Task) -> bool:
     }.get(option, True)
 
 
-def _is_own(name: str | Task) -> bool:
+def is_own_code(name: str | Task) -> bool:
     """Whether a task is a person's own code."""
-    return not isinstance(name, str) or (":" in name and not is_of_files(name))
+    if not isinstance(name, str):
+        return True
+    is_named = is_of_files(name) or halves(name)[1].startswith(TORCHVISION)
+    return ":" in name and not is_named
 
 
 def _make(name: str | Task, options: TaskOptions) -> Task:
@@ -183,7 +209,7 @@ def _make(name: str | Task, options: TaskOptions) -> Task:
         options,
         **{each.name: None for each in fields(options) if not _applies(each.name, name)},
     )
-    task = _own(name, options) if _is_own(name) else _by_name(str(name), options)
+    task = _own(name, options) if is_own_code(name) else _by_name(str(name), options)
     return replace(
         task,
         batch_size=options.batch_size or task.batch_size,
@@ -196,24 +222,25 @@ def _make(name: str | Task, options: TaskOptions) -> Task:
 def unknown_task(name: str) -> str | None:
     """Say why ``name`` cannot be a task; None if it may be one."""
     dataset, model = halves(name)
+    found = model_of(model)
     if is_of_files(name):
-        if model not in MODELS:
-            hint = did_you_mean(model, MODELS)
-            return f"must be {name.partition(':')[0]}:.../MODEL; unknown model {model!r}{hint}"
+        if found is None:
+            return f"must be {name.partition(':')[0]}:.../MODEL; {unknown_model(model)}"
         return problem_of(dataset)
-    if ":" in name:
+    if is_own_code(name):
         return misspelt(name, "task")
-    if dataset in DATASETS and model in MODELS:
+    if dataset in DATASETS and found is not None:
         kind = DATASETS[dataset].kind
-        return None if kind == MODELS[model].kind else _misfit(dataset, kind, model)
+        return None if kind == found.kind else _misfit(dataset, kind, model, found.kind)
     if dataset in DATASETS:
-        return f"unknown model {model!r}{did_you_mean(model, MODELS)}"
+        return unknown_model(model)
     return f"unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}"
 
 
 def _by_name(name: str, options: TaskOptions) -> Task:
     dataset, model_name = halves(name)
-    model = MODELS[model_name]
+    model = model_of(model_name)
+    assert model is not None
     build, nbytes = model.build, 0
     encoder: Encoder | None = None
     if is_of_files(dataset):
@@ -221,7 +248,8 @@ def _by_name(name: str, options: TaskOptions) -> Task:
         folder, origin = folder_of(dataset)
         files, source = open_folder(folder, columns)
         if source.kind != model.kind:
-            raise InputError(f"--task {name}: {_misfit(dataset, source.kind, model_name)}")
+            problem = _misfit(dataset, source.kind, model_name, model.kind)
+            raise InputError(f"--task {name}: {problem}")
         notes: dict[str, Note] = {"data": origin}
     else:
         source = DATASETS[dataset]
@@ -255,7 +283,7 @@ def _by_name(name: str, options: TaskOptions) -> Task:
     else:
         data = partial(prepare, dataset, options.data_dir, options.train_size, encoder)
     return Task(
-        name=f"{name_of(dataset)}/{model_name}",
+        name=f"{name_of(dataset)}/{model_name.replace(':', '-')}",
         data=data,
         build=build,
         batch_size=model.batch_size,
@@ -279,9 +307,9 @@ def _columns(options: TaskOptions) -> Columns:
     )
 
 
-def _misfit(dataset: str, kind: Kind, model: str) -> str:
+def _misfit(dataset: str, kind: Kind, model: str, takes: Kind) -> str:
     fitting = ", ".join(each for each in MODELS if MODELS[each].kind == kind)
-    return f"{dataset} is {kind} and {model} takes {MODELS[model].kind}; there is {fitting} for it"
+    return f"{dataset} is {kind} and {model} takes {takes}; there is {fitting} for it"
 
 
 def _origin(source: Source, options: TaskOptions) -> str:

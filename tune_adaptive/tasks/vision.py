@@ -1,8 +1,9 @@
 """Image models: (N, C, H, W) float in, (N, K) logits out."""
 
+from functools import cache
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from tune_adaptive.tasks.data import Description
 
@@ -38,6 +39,40 @@ def mlp(data: Description) -> nn.Module:
         layers += [nn.Linear(before, units), nn.ReLU(), nn.Dropout(0.2)]
         before = units
     return nn.Sequential(*layers, nn.Linear(before, data.num_classes))
+
+
+@cache
+def torchvision_names() -> tuple[str, ...]:
+    """Return the names of torchvision's classifiers."""
+    from torchvision import models
+
+    return tuple(models.list_models(module=models))
+
+
+class InColours(nn.Module):
+    """A model of colours that is given grey images: each is shown to it thrice."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of grey images (N, 1, H, W)."""
+        logits: Tensor = self.model(images.expand(-1, 3, -1, -1))
+        return logits
+
+
+def torchvision_model(data: Description, name: str) -> nn.Module:
+    """Build a classifier of torchvision from random weights, with a head for the classes.
+
+    Args:
+        data: What it is trained on.
+        name: One of :func:`torchvision_names`.
+    """
+    from torchvision import models
+
+    model: nn.Module = models.get_model(name, weights=None, num_classes=data.num_classes)
+    return model if data.shape[2] == 3 else InColours(model)
 
 
 def resnet18(data: Description, stem: Stem) -> nn.Module:
