@@ -31,7 +31,7 @@ TASK = "fashion_mnist_mini/cnn"
 SCHEDULE = "step"
 NUM_EPOCHS = 9
 NUM_CONFIGURATIONS = 256
-SOBOL_SEED = 1_000_003  # of no search's witnesses
+SOBOL_SEED = 1_000_003  # of no search's controls
 FILE = Path(__file__).with_suffix(".csv")
 
 

@@ -33,7 +33,7 @@ import typer
 from rich.console import Console
 
 from tune_adaptive.planning.options import Request
-from tune_adaptive.planning.prepare import WITNESS_SHARE, prepare
+from tune_adaptive.planning.prepare import CONTROL_SHARE, prepare
 from tune_adaptive.protocol.fixed_runs import FixedRuns
 from tune_adaptive.protocol.stages import Stages
 from tune_adaptive.records.ledger import Event, Ledger
@@ -128,7 +128,7 @@ def make_plan(num_trials: int, num_arms: int) -> Plan:
         plan,
         tasks=tuple(tasks),
         budget=budget,
-        num_witnesses=max(0, min(round(WITNESS_SHARE * budget), math.floor(budget) - 1)),
+        num_controls=max(0, min(round(CONTROL_SHARE * budget), math.floor(budget) - 1)),
     )
 
 

@@ -41,7 +41,7 @@ from curves import FILE, NUM_CONFIGURATIONS, NUM_EPOCHS, SCHEDULE, TASK, space
 from optuna.trial import TrialState
 
 from tune_adaptive.analysis.stats import ratio_interval
-from tune_adaptive.planning.prepare import WITNESS_SHARE
+from tune_adaptive.planning.prepare import CONTROL_SHARE
 from tune_adaptive.protocol.arms import Arm
 from tune_adaptive.records.runs import Configuration, EpochResult, RunSpec, Status, Value
 from tune_adaptive.records.spaces import SearchSpace
@@ -116,7 +116,7 @@ class ToldComplete(Arm):
 
 
 def ours(
-    curves: Curves, budget: int, seed: int, kind: type[Arm] = Arm, witnesses: float = WITNESS_SHARE
+    curves: Curves, budget: int, seed: int, kind: type[Arm] = Arm, controls: float = CONTROL_SHARE
 ) -> Iterator[Told]:
     """Search with an arm."""
     arm = kind(
@@ -125,7 +125,7 @@ def ours(
         float(budget),
         seeds=[0],
         sampler_seed=seed,
-        num_witnesses=round(witnesses * budget / NUM_EPOCHS),
+        num_controls=round(controls * budget / NUM_EPOCHS),
     )
     running: dict[str, tuple[RunSpec, list[float], int]] = {}
     spent = 0
@@ -166,9 +166,9 @@ def told_complete(curves: Curves, budget: int, seed: int) -> Iterator[Told]:
     return ours(curves, budget, seed, ToldComplete)
 
 
-def without_witnesses(curves: Curves, budget: int, seed: int) -> Iterator[Told]:
+def without_controles(curves: Curves, budget: int, seed: int) -> Iterator[Told]:
     """Search with an arm that has none."""
-    return ours(curves, budget, seed, witnesses=0.0)
+    return ours(curves, budget, seed, controls=0.0)
 
 
 # ---------------------------------------------------------------------- theirs
@@ -237,7 +237,7 @@ def stock_with_our_rungs(curves: Curves, budget: int, seed: int) -> Iterator[Tol
 SEARCHES: dict[str, Search] = {
     "ours": ours,
     "ours, told COMPLETE": told_complete,
-    "ours without controls": without_witnesses,
+    "ours without controls": without_controles,
     "stock": stock,
     "stock, our rungs": stock_with_our_rungs,
 }

@@ -10,9 +10,9 @@ calibration, ledger and studies included).
 
 Held equal: the task and its images, the network, the batch size, T, the precision, the slots (one
 thread each; ``plain_optuna`` has as many threads), the optimizer, a validation after each epoch,
-and the configurations: the defaults and witnesses that our arm draws beforehand are handed to the
+and the configurations: the defaults and controls that our arm draws beforehand are handed to the
 others as ``points_to_evaluate`` or by ``enqueue_trial``. No trial is stopped early: ours are
-witnesses, and the others' ASHA has its only rung at T. So everyone trains trials x T epochs, which
+controls, and the others' ASHA has its only rung at T. So everyone trains trials x T epochs, which
 is checked. The others feed resident tensors, as we do, unless ``--feed loader`` asks for the
 ``DataLoader`` over torchvision's transforms that most scripts have.
 
@@ -136,7 +136,7 @@ def make_work(
         common_defaults={name: getattr(Recipe(), name) for name in RECIPE_NAMES},
         schedule_defaults=builder_defaults(SCHEDULE),
     )
-    # As protocol/arms.py draws an arm's witnesses.
+    # As protocol/arms.py draws an arm's controls.
     points = Halton(len(space.parameters), rng=np.random.default_rng(0)).random(num_trials - 1)
     return {
         "folder": str(folder),

@@ -45,8 +45,8 @@ def main() -> None:
         command="",
     )
     experiment = prepare(request)
-    # The defaults and witnesses: drawn beforehand, never stopped early.
-    plan = replace(experiment.plan, num_witnesses=num_trials - 1)
+    # The defaults and controls: drawn beforehand, never stopped early.
+    plan = replace(experiment.plan, num_controls=num_trials - 1)
     protocol.Stages = SearchOnly  # type: ignore[misc]
     with Progress(plan, Console()) as progress, suppress(NoSuccessfulTrial):  # none selected
         protocol.run(replace(experiment, plan=plan), progress)

@@ -101,9 +101,9 @@ class Maker:
             self.events.append(ledger.RunEnded(id_, status, "", self.at))
 
     def search(self, schedule: str, values: Sequence[float]) -> None:
-        """The defaults, then witnesses: full runs of these validation accuracies."""
+        """The defaults, then controls: full runs of these validation accuracies."""
         for number, value in enumerate(values):
-            role = "witness" if number else "default"
+            role = "control" if number else "default"
             id_ = f"search-{schedule}-{number:04d}"
             self.run(id_, schedule, three(value), seed=number, role=role, number=number)
 
@@ -190,8 +190,8 @@ class Maker:
 
 
 def honest(folder: Path) -> Maker:
-    """An experiment that keeps every rule: 4 witnesses an arm, 8 final seeds."""
-    maker = Maker(folder, budget=5.0, num_witnesses=4, num_final_seeds=8)
+    """An experiment that keeps every rule: 4 controls an arm, 8 final seeds."""
+    maker = Maker(folder, budget=5.0, num_controls=4, num_final_seeds=8)
     for schedule, values in (
         ("adaptive", (0.85, 0.80, 0.82, 0.84, 0.86)),
         ("step", (0.75, 0.70, 0.72, 0.84, 0.86)),

@@ -453,7 +453,7 @@ def test_a_schedule_that_plans_for_half_the_steps(tmp_path: Path) -> None:
     assert rules(maker.analysis()) == [HORIZON]
 
 
-def test_a_witness_that_was_stopped(tmp_path: Path) -> None:
+def test_a_control_that_was_stopped(tmp_path: Path) -> None:
     maker = honest(tmp_path)
     maker.events = [
         replace(event, status="stopped")

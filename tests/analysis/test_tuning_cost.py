@@ -1,4 +1,4 @@
-"""What tuning costs, on constructed witnesses; targets and tasks by hand."""
+"""What tuning costs, on constructed controls; targets and tasks by hand."""
 
 import itertools
 import json
@@ -40,8 +40,8 @@ def test_the_best_of_k_is_that_over_all_subsets(values: list[float], data: st.Da
         assert best_quantile(values, k, quantile) == pytest.approx(expected)
 
 
-def curve(*witnesses: float) -> CostCurve:
-    return CostCurve("step", (), (), (), (), witnesses, None, None, 0.0)
+def curve(*controls: float) -> CostCurve:
+    return CostCurve("step", (), (), (), (), controls, None, None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_ties_are_as_good() -> None:
 def test_its_interval_covers_at_least_what_it_says(num: int, share: float) -> None:
     """Exact and of a count, so it cannot be exactly 95%: it must not be less."""
     rng = np.random.default_rng(0)
-    goal = stats.norm.isf(share)  # witnesses are standard normal
+    goal = stats.norm.isf(share)  # controls are standard normal
     hits = []
     for _ in range(1000):
         untuned = list(rng.normal(goal, 0.3, 8))
@@ -88,7 +88,7 @@ def test_its_interval_covers_at_least_what_it_says(num: int, share: float) -> No
     assert np.mean(hits) >= 0.95
 
 
-def test_without_witnesses_nothing_is_told() -> None:
+def test_without_controles_nothing_is_told() -> None:
     for found in (runs_needed(curve(), [0.75, 0.75]), runs_needed(curve(0.7, 0.8), [0.75])):
         assert found.runs is None
         assert "unknown" in found.sentence
@@ -105,7 +105,7 @@ def test_what_diverged_counts_as_chance_on_both_sides(tmp_path: Path) -> None:
                 for event in maker.events
             ]
     for each in maker.analysis().cost_curves[TASK]:
-        assert min(each.witnesses) == 0.5
+        assert min(each.controls) == 0.5
         assert each.untuned is not None
         assert each.untuned.mean == pytest.approx((7 * 0.9 + 0.5) / 8)
 

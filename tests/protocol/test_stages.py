@@ -153,7 +153,7 @@ def told(run: Run) -> object:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    maker = Maker(tmp_path, budget=6.0, num_witnesses=1, num_final_seeds=2)
+    maker = Maker(tmp_path, budget=6.0, num_controls=1, num_final_seeds=2)
     return replace(maker.plan(), ablations=True, slowdown=Slowdown(2.0, 0.4))
 
 

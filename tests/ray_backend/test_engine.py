@@ -62,7 +62,7 @@ def plan(slots: int = 2, gpus_per_trial: float = 0.0, cpus_per_trial: float = 1.
         schedules=("step",),
         tasks=(task,),
         budget=1,
-        num_witnesses=0,
+        num_controls=0,
         num_candidates=2,
         num_select_seeds=2,
         num_final_seeds=2,

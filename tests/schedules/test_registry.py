@@ -1,5 +1,7 @@
 """Schedules from elsewhere: named by a person, or offered by an installed package."""
 
+import importlib
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from tune_adaptive.errors import InputError
 from tune_adaptive.planning.arm_spaces import load_spaces
 from tune_adaptive.planning.options import read_request
 from tune_adaptive.planning.parsing import read_schedules
+from tune_adaptive.ray_backend.own_code import pack, require, unpack
 from tune_adaptive.schedules import SCHEDULES, Horizon, baselines
 from tune_adaptive.schedules.registry import Schedules
 
@@ -34,7 +37,13 @@ half.space = {"parameters": {"factor": {"type": "float", "low": 0.1, "high": 0.9
 def registry(monkeypatch: pytest.MonkeyPatch) -> Schedules:
     """A registry of its own for each test."""
     own = Schedules({name: SCHEDULES[name] for name in room._OWN})
-    for home in ("planning.parsing", "planning.arm_spaces", "planning.options", "schedules"):
+    for home in (
+        "planning.parsing",
+        "planning.arm_spaces",
+        "planning.options",
+        "schedules",
+        "ray_backend.own_code",
+    ):
         monkeypatch.setattr(f"tune_adaptive.{home}.SCHEDULES", own)
     return own
 
@@ -142,6 +151,38 @@ def test_a_builder_that_cannot_be_called_is_told_at_once(
 ) -> None:
     with pytest.raises(InputError, match=message):
         read_schedules(f"{write(text)}:own", "--schedule")
+
+
+def test_builders_reach_a_process_that_cannot_import_them(
+    write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = write(HALF + "\nclass Deep(LambdaLR):\n    pass\n")
+    builders = {"half": importlib.import_module(module).half}
+    packed = tmp_path / "packed"
+    packed.write_bytes(pack(builders))
+    code = (
+        "import pathlib, sys, torch\n"
+        "from tune_adaptive.ray_backend.own_code import require, unpack\n"
+        "from tune_adaptive.schedules import SCHEDULES, Horizon\n"
+        "assert unpack(pathlib.Path(sys.argv[1]).read_bytes()) is None\n"
+        "optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)\n"
+        "print(SCHEDULES['half'](optimizer, Horizon(9, timer=None)).get_last_lr())\n"
+    )
+    root = EXAMPLE.parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(packed)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "[0.5]", done.stderr
+
+
+def test_what_a_process_cannot_load_is_told() -> None:
+    why = unpack(b"cno_such_module\nown\n.")
+    with pytest.raises(InputError, match=r"'own' cannot be loaded on this node: ModuleNotFound"):
+        require("own", why)
 
 
 def test_the_guide_shows_the_example_as_it_is() -> None:

@@ -28,7 +28,7 @@ def write_parquet(path: Path, columns: dict[str, Sequence[Any]]) -> Path:
 
 
 def publish(data_dir: Path, name: str, num_train: int = 100, num_test: int = 40) -> Path:
-    """Write ``data_dir/name`` in the hub's own columns; classes can be told apart."""
+    """Write ``data_dir/name`` in the hub's own columns; classes differ."""
     rng = np.random.default_rng(0)
     source = DATASETS[name]
     for split, num in (("train", num_train), ("test", num_test)):

@@ -26,7 +26,7 @@ NUM_TRAIN, BATCH = 100, 16
 
 
 def tiny_data(seed: int = 0) -> Dataset:
-    """Two classes told apart by brightness."""
+    """Two classes that differ in brightness."""
     rng = np.random.default_rng(seed)
 
     def split(num: int) -> Examples:

@@ -31,7 +31,7 @@ def audit(history: History) -> list[Check]:
         _test_split(history),
         fairness.contained(history),
         fairness.balance(history),
-        fairness.witnesses(history),
+        fairness.controls(history),
         fairness.rank_correlation(history),
         fairness.bounds(history),
         fairness.diverged(history),

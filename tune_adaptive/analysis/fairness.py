@@ -183,12 +183,12 @@ def _reruns(history: History, task: str, schedule: str) -> dict[str, list[Run]]:
     return found
 
 
-def witnesses(history: History) -> Check:
-    """Every arm has the witnesses that were planned, and none was stopped early."""
+def controls(history: History) -> Check:
+    """Every arm has the controls that were planned, and none was stopped early."""
     found = []
-    planned = history.plan.num_witnesses
+    planned = history.plan.num_controls
     for task, schedule in history.plan.arms:
-        runs = history.of("search", task, schedule, "witness")
+        runs = history.of("search", task, schedule, "control")
         if len(runs) != planned:
             found.append(
                 f"{task} {schedule}: {len(runs)} random-search controls, {planned} planned"
@@ -211,7 +211,7 @@ def rank_correlation(history: History) -> Check:
         pairs = [
             (at[rung], run.epochs[-1].val_metric)
             for run in history.of("search", task, schedule)
-            if run.spec.role in ("witness", "default") and run.status == "completed"
+            if run.spec.role in ("control", "default") and run.status == "completed"
             if rung in (at := {epoch.epoch: epoch.val_metric for epoch in run.epochs})
             and run.epochs[-1].epoch > rung
         ]

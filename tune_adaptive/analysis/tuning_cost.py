@@ -1,9 +1,9 @@
 """What tuning costs: the metric against all epochs spent, the search included.
 
-Witnesses are full runs drawn at random beforehand, so the best of k of them is what a random
-search of k runs gives, without bias (Dodge et al., "Show Your Work", EMNLP 2019). What the
-defaults and the selected configurations reach is told by their final runs, on seeds that
-nobody has searched or selected on. All metrics here are of the validation split.
+Random-search controls are full runs drawn at random beforehand, so the best of k of them is what a
+random search of k runs gives, without bias (Dodge et al., "Show Your Work", EMNLP 2019). What the
+defaults and the selected configurations reach is told by their final runs, on seeds that nobody has
+searched or selected on. All metrics here are of the validation split.
 """
 
 import math
@@ -23,11 +23,11 @@ class CostCurve:
 
     Attributes:
         schedule: Its name.
-        epochs: Epochs spent on the best of 1, 2, ... m witnesses.
+        epochs: Epochs spent on the best of 1, 2, ... m controls.
         metric: Expected validation metric of that best one.
         low: Its 10% quantile over which k of the m are drawn.
         high: Its 90% quantile.
-        witnesses: Validation metrics of the witnesses; chance where one did not end well.
+        controls: Validation metrics of the controls; chance where one did not end well.
         untuned: The defaults, on the final seeds; one run's cost.
         tuned: The selected configuration, on the final seeds.
         tuned_epochs: What its search and selection cost.
@@ -38,7 +38,7 @@ class CostCurve:
     metric: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    witnesses: tuple[float, ...]
+    controls: tuple[float, ...]
     untuned: Mean | None
     tuned: Mean | None
     tuned_epochs: float
@@ -53,10 +53,10 @@ class RunsNeeded:
 
     Attributes:
         baseline: Its name.
-        runs: m / (number of m witnesses that were as good); None where none was.
+        runs: m / (number of m controls that were as good); None where none was.
         low: Lower end of the interval of 1 / q.
         high: Upper end; None where there is none.
-        num_witnesses: m.
+        num_controls: m.
         sentence: All this in words.
     """
 
@@ -64,27 +64,27 @@ class RunsNeeded:
     runs: float | None
     low: float | None
     high: float | None
-    num_witnesses: int
+    num_controls: int
     sentence: str
 
 
 def cost_curve(history: History, task: str, schedule: str) -> CostCurve:
     """Return an arm's curve and points."""
     horizon = history.task(task).num_epochs
-    witnesses = history.val_metrics(history.of("search", task, schedule, "witness"))
+    controls = history.val_metrics(history.of("search", task, schedule, "control"))
     untuned = history.val_metrics(history.default_runs(task, schedule))
     tuned = history.val_metrics(history.final_runs(task, schedule))
     searched = history.of("search", task, schedule) + history.of("select", task, schedule)
-    ks = range(1, len(witnesses) + 1)
+    ks = range(1, len(controls) + 1)
     score = history.task(task).metric.score  # its own inverse
-    scores = [score(value) for value in witnesses]
+    scores = [score(value) for value in controls]
     return CostCurve(
         schedule=schedule,
         epochs=tuple(float(k * horizon) for k in ks),
         metric=tuple(score(expected_best(scores, k)) for k in ks),
         low=tuple(score(best_quantile(scores, k, 0.1)) for k in ks),
         high=tuple(score(best_quantile(scores, k, 0.9)) for k in ks),
-        witnesses=tuple(witnesses),
+        controls=tuple(controls),
         untuned=mean_interval(untuned) if untuned else None,
         tuned=mean_interval(tuned) if tuned else None,
         tuned_epochs=sum(run.epoch_equivalents for run in searched),
@@ -108,7 +108,7 @@ def runs_needed(
         studied: Its name.
         metric: What they are.
     """
-    values, num = [metric.score(value) for value in curve.witnesses], len(curve.witnesses)
+    values, num = [metric.score(value) for value in curve.controls], len(curve.controls)
     told = f"{studied} with its defaults reaches what {curve.schedule}"
     if not num or len(untuned) < 2:
         why = (

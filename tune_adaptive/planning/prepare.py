@@ -43,7 +43,7 @@ from tune_adaptive.training.concurrency import measure_packing
 
 NUM_CANDIDATES = 2
 NUM_SELECT_SEEDS = 2
-WITNESS_SHARE = 0.2
+CONTROL_SHARE = 0.2
 TIME_RESERVE = 0.85
 """Share of a time budget that the estimate may fill; the rest is for what it does not know."""
 MAX_CALIBRATED = 4
@@ -156,7 +156,7 @@ def _plan(
         schedules=request.schedules,
         tasks=tasks,
         budget=request.budget,
-        num_witnesses=min(round(WITNESS_SHARE * request.budget), math.floor(request.budget) - 1),
+        num_controls=min(round(CONTROL_SHARE * request.budget), math.floor(request.budget) - 1),
         num_candidates=NUM_CANDIDATES,
         num_select_seeds=NUM_SELECT_SEEDS,
         num_final_seeds=request.num_final_seeds,

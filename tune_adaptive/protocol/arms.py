@@ -60,8 +60,8 @@ class Arm:
         space: Its search space; the first trial is the space's defaults.
         budget: Epoch-equivalents it may spend.
         seeds: The seed of trial i is ``seeds[i % len(seeds)]``, the same in every arm.
-        sampler_seed: Seed of Optuna's sampler, and of the witnesses.
-        num_witnesses: Trials after the first that are drawn beforehand, from a scrambled
+        sampler_seed: Seed of Optuna's sampler, and of the controls.
+        num_controls: Trials after the first that are drawn beforehand, from a scrambled
             Halton sequence whose common parameters are the same in every arm. They and the
             first are never stopped early, whatever the others do.
         metric: What its runs are judged by.
@@ -74,19 +74,19 @@ class Arm:
         budget: float,
         seeds: Sequence[int],
         sampler_seed: int,
-        num_witnesses: int = 0,
+        num_controls: int = 0,
         metric: Metric = ACCURACY,
     ) -> None:
-        if num_witnesses and budget < (1 + num_witnesses) * template.num_epochs:
+        if num_controls and budget < (1 + num_controls) * template.num_epochs:
             raise ValueError(
-                f"budget must pay for the defaults and {num_witnesses} random-search controls, "
+                f"budget must pay for the defaults and {num_controls} random-search controls, "
                 f"got {budget}."
             )
         self.template = template
         self.space = space
         self.budget = budget
         self.seeds = seeds
-        self.num_witnesses = num_witnesses
+        self.num_controls = num_controls
         self.metric = metric
         self.spent = 0.0
         self.completed: list[Candidate] = []
@@ -108,7 +108,7 @@ class Arm:
         )
         self.study.enqueue_trial(space.defaults())
         points = Halton(len(space.parameters), rng=np.random.default_rng(sampler_seed))
-        for point in points.random(num_witnesses):
+        for point in points.random(num_controls):
             self.study.enqueue_trial(space.at(point))
 
     @property
@@ -143,14 +143,14 @@ class Arm:
         reserved = min(float(self.template.num_epochs), self.budget - self.committed)
         trial = self.study.ask()
         schedule = self.template.configuration.schedule
-        role = "default" if trial.number == 0 else "witness"
+        role = "default" if trial.number == 0 else "control"
         run = replace(
             self.template,
             id=f"search-{file_name(*self.template.arm)}-{trial.number:04d}",
             number=trial.number,
             configuration=Configuration.from_values(schedule, self.space.suggest(trial)),
             seed=self.seeds[trial.number % len(self.seeds)],
-            role=role if trial.number <= self.num_witnesses else "sampled",
+            role=role if trial.number <= self.num_controls else "sampled",
         )
         trial.set_user_attr("arm", self.study.study_name)
         trial.set_user_attr("run_id", run.id)

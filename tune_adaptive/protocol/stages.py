@@ -304,7 +304,7 @@ def _arms(plan: Plan) -> Arms:
                 budget=plan.budget * task.num_epochs,
                 seeds=seeds,
                 sampler_seed=plan.seed,
-                num_witnesses=plan.num_witnesses,
+                num_controls=plan.num_controls,
                 metric=task.metric,
             )
             for task in plan.tasks

@@ -31,6 +31,7 @@ from ray.tune.search import Searcher
 
 from tune_adaptive.ray_backend import failures
 from tune_adaptive.ray_backend.jobs import Jobs
+from tune_adaptive.ray_backend.own_code import pack
 from tune_adaptive.ray_backend.trainable import Worker
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.records.runs import EpochResult, RunSpec, Signal, Status
@@ -205,7 +206,7 @@ def _trainable(
             keep_every_s=plan.keep_every_s,
             hang_after_s=plan.hang_after_s,
             shares=shares,
-            schedules=SCHEDULES.outside(plan.schedules),
+            schedules=pack(SCHEDULES.outside(plan.schedules)),
         ),
         resources,
     )

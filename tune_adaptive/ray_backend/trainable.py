@@ -13,6 +13,7 @@ from ray import ObjectRef, tune
 
 from tune_adaptive.errors import located
 from tune_adaptive.ray_backend.failures import may_pass
+from tune_adaptive.ray_backend.own_code import require, unpack
 from tune_adaptive.ray_backend.watchdog import (
     Interrupted,
     StopSign,
@@ -22,7 +23,6 @@ from tune_adaptive.ray_backend.watchdog import (
     keep_freed_memory,
 )
 from tune_adaptive.records.runs import EpochResult, RunSpec, Signal
-from tune_adaptive.schedules import SCHEDULES, Schedule
 from tune_adaptive.signals.replay import dump_signals, parse_signals
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.data import Description, Examples
@@ -47,7 +47,7 @@ class Worker(tune.Trainable):
         keep_every_s: float,
         hang_after_s: float,
         shares: Mapping[str, tuple[float, float]],
-        schedules: Mapping[str, Schedule],
+        schedules: bytes,
     ) -> None:
         """Prepare the process once.
 
@@ -63,9 +63,9 @@ class Worker(tune.Trainable):
             hang_after_s: Seconds after which an epoch that has not ended is taken to hang.
             shares: By the task's name, the CPUs that are this process's and the share of a GPU;
                 all runs it takes have the same.
-            schedules: Builders that are not of this package, by name.
+            schedules: Builders that are not of this package, packed.
         """
-        SCHEDULES.restore(schedules)
+        self._why_not = unpack(schedules)
         cpus, gpu_fraction = shares[config["run"]["task"]]
         keep_freed_memory()
         self._device = claim_device(cpus, gpu_fraction)
@@ -114,6 +114,7 @@ class Worker(tune.Trainable):
 
     def _start(self) -> Iterator[EpochResult]:
         run = self._run
+        require(run.configuration.schedule, self._why_not)
         if run.task not in self._materials:
             training, validation, _ = self._splits[run.task]
             self._materials[run.task] = Material(

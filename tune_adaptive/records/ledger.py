@@ -35,9 +35,12 @@ from tune_adaptive.system.files import refuse_links
 
 VERSION = 5
 READ = (3, 4, 5)
-"""Versions that are read: 4 added a run's ``number`` and ``repeats``, 5 metrics."""
+"""Versions that are read: 4 added a run's ``number`` and ``repeats``, 5 metrics, and
+calls a random-search control so."""
 ONCE = {"val_accuracy": "val_metric", "test_accuracy": "test_metric"}
 """What versions before 5 called what, where every metric was an accuracy."""
+OLD_CONTROL = "witness"
+"""What they called a random-search control."""
 LOCK_FILE = "lock.file"
 """Stands for the lock of an experiment on a file system that has none."""
 
@@ -347,6 +350,9 @@ def _event(row: Any) -> Event:
         raise DecodeError([f"cannot be read: event = {shown(name)}: no such event{hint}"])
     if name == "epoch" and isinstance(row.get("result"), dict):
         row["result"] = _renamed(row["result"])
+    run = row.get("run")
+    if isinstance(run, dict) and run.get("role") == OLD_CONTROL:
+        row["run"] = run | {"role": "control"}
     event: Event = convert(_renamed(row), _TYPES[name], f"cannot be read: {name}")
     return event
 

@@ -56,6 +56,9 @@ NumSeeds = Annotated[
     int, Meta(ge=1, le=SEEDS_PER_STAGE, description=f"a whole number in [1, {SEEDS_PER_STAGE}]")
 ]
 
+OLD_NUM_CONTROLS = "num_witnesses"
+"""What plans called the number of random-search controls before metrics had names."""
+
 STUDIED = "adaptive"
 """The schedule whose verdict is asked, where nobody says another."""
 
@@ -75,7 +78,7 @@ class Plan:
         schedules: The schedules compared.
         tasks: The tasks they are compared on.
         budget: Full-run equivalents that each arm may spend in the search.
-        num_witnesses: Trials of each arm that are drawn beforehand and never stopped early.
+        num_controls: Trials of each arm that are drawn beforehand and never stopped early.
         num_candidates: How many trials of each arm are re-run to select one, besides its
             defaults.
         num_select_seeds: Fresh seeds of each candidate.
@@ -113,7 +116,7 @@ class Plan:
     schedules: tuple[str, ...]
     tasks: tuple[TaskPlan, ...]
     budget: Budget
-    num_witnesses: Count
+    num_controls: Count
     num_candidates: NumSeeds
     num_select_seeds: NumSeeds
     num_final_seeds: NumSeeds
@@ -262,6 +265,8 @@ def _without_none(value: Any) -> Any:
 
 def _checked(document: dict[str, Any], source: str) -> Plan:
     """Make a plan of the tables of ``plan.toml``, which are not needed afterwards."""
+    if OLD_NUM_CONTROLS in document:
+        document["num_controls"] = document.pop(OLD_NUM_CONTROLS)
     plan = convert(_with_spaces(document, source), Plan, source)
     if problems := [f"{source}: {problem}" for problem in _contradictions(plan)]:
         raise DecodeError(problems)
@@ -300,8 +305,8 @@ def _contradictions(plan: Plan) -> Iterator[str]:
             yield f"{shown(name)} is given twice"
     if not plan.tasks or not plan.schedules:
         yield "it has no task or no schedule"
-    if plan.num_witnesses >= plan.budget:
-        yield f"num_witnesses = {plan.num_witnesses}: must be < budget = {plan.budget:g}"
+    if plan.num_controls >= plan.budget:
+        yield f"num_controls = {plan.num_controls}: must be < budget = {plan.budget:g}"
     for task in plan.tasks:
         yield from (f"{shown(task.name)}: metric: {each}" for each in task.metric.problems())
         if (problem := task.metric.problem(task.of_guessing)) is not None:

@@ -135,7 +135,7 @@ class RunSpec:
         signals: ``live``, ``steady`` or ``replay``.
         open_test: Whether the run ends with one look at the test split.
         time_budget_s: Seconds that a schedule which plans in time should take, > 0.
-        role: Why it is run: ``default`` (the schedule's own defaults), ``witness`` (drawn
+        role: Why it is run: ``default`` (the schedule's own defaults), ``control`` (drawn
             beforehand, never stopped early), ``sampled`` (by Optuna), ``candidate``,
             ``selected``, ``canary`` (times the machine) or the name of an ablation.
         slowdown: The injected slowdown, if there is one.

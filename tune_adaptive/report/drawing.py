@@ -15,7 +15,7 @@ from tune_adaptive.analysis.stats import Mean
 from tune_adaptive.records.metric import Metric
 from tune_adaptive.records.runs import file_name
 
-# Okabe and Ito's colours, told apart by readers who cannot tell red from green.
+# Okabe and Ito's colours, distinguishable for readers who cannot tell red from green.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

@@ -143,7 +143,7 @@ def _methods(analysis: Analysis) -> Iterator[Block]:
     yield Section("methods", "How it was made")
     yield Paragraph(
         "Each schedule on each task is an arm with an Optuna study (TPE) of its own and the same "
-        f"epochs to spend; {plan.num_witnesses} of its trials are drawn beforehand and never "
+        f"epochs to spend; {plan.num_controls} of its trials are drawn beforehand and never "
         "stopped; ASHA stops others, never before a third of the run. The best "
         f"{plan.num_candidates} trials and the defaults are re-run on {plan.num_select_seeds} "
         "fresh seeds and the best mean is selected. Selected and default configurations then run "
