@@ -63,7 +63,11 @@ class Request:
     tasks: Annotated[
         tuple[str | Task, ...],
         Option(
-            *(WHAT, "dataset/model or module:task.", "task"),
+            *(
+                WHAT,
+                "dataset/model, folder:PATH/model or module:task.",
+                "task",
+            ),
             read=read_tasks,
             is_repeatable=True,
             goes_with_resume=True,
@@ -72,7 +76,7 @@ class Request:
     schedules: Annotated[
         tuple[str, ...],
         Option(
-            *(WHAT, "Name, module:builder, or all.", "schedule"),
+            *(WHAT, "Or module:builder, all.", "schedule"),
             read=read_schedules,
             is_repeatable=True,
             goes_with_resume=True,

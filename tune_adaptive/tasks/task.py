@@ -187,10 +187,11 @@ class TaskOptions:
         Positive | None, Option(WHAT, "Most tokens of a text.", low=1, high=MAX_WHOLE)
     ] = None
     text_column: Annotated[str | None, Option(WHAT, "Of texts, in files of your own.")] = None
-    image_column: Annotated[str | None, Option(WHAT, "Of images, likewise.")] = None
-    label_column: Annotated[str | None, Option(WHAT, "Of labels, likewise.")] = None
+    image_column: Annotated[str | None, Option(WHAT, "Of images, in files of your own.")] = None
+    label_column: Annotated[str | None, Option(WHAT, "Of labels, in files of your own.")] = None
     image_size: Annotated[
-        Positive | None, Option(WHAT, "Scale own images to N x N.", low=1, high=MAX_IMAGE_SIZE)
+        Positive | None,
+        Option(WHAT, "Scales your own images to N x N.", low=1, high=MAX_IMAGE_SIZE),
     ] = None
     batch_size: Annotated[
         Positive | None, Option(HOW, "Examples a step.", low=1, high=MAX_BATCH_SIZE)
@@ -199,7 +200,8 @@ class TaskOptions:
         str | None, Option(HOW, "adam, adamw or sgd.", choices=OPTIMIZER_NAMES)
     ] = None
     metric: Annotated[
-        str | None, Option(HOW, "accuracy, macro_f1 ...; judges.", choices=tuple(METRICS))
+        str | None,
+        Option(HOW, "Judges models: accuracy, macro_f1, mae ...", choices=tuple(METRICS)),
     ] = None
     augment: Annotated[Augment | None, Option(HOW, "none, shift, standard or document.")] = None
     stem: Annotated[Stem | None, Option(HOW, "resnet18's: cifar or imagenet.")] = None
