@@ -5,20 +5,29 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from torch import nn
 
 from tests.ray_backend.test_engine import plan
-from tune_adaptive.errors import EnvironmentFault
+from tests.training.test_loop import linear, tiny_data
+from tune_adaptive.errors import EnvironmentFault, InputError
 from tune_adaptive.planning import inspection
-from tune_adaptive.planning.inspection import check_memory, free_memory, inspect_data, load_data
+from tune_adaptive.planning.inspection import (
+    check_memory,
+    check_metric,
+    free_memory,
+    inspect_data,
+    load_data,
+)
 from tune_adaptive.records.plan import Plan
 from tune_adaptive.search import show_plan
 from tune_adaptive.signals.limits import Limits
-from tune_adaptive.tasks import Dataset, Examples, Task
+from tune_adaptive.tasks import METRICS, Dataset, Examples, Measure, Task
 from tune_adaptive.tasks.data import load_fashion_mnist_mini
 
 
@@ -122,3 +131,54 @@ def test_memory_that_runs_out_while_loading_is_said() -> None:
         EnvironmentFault, match=r"own/data: its data do not fit in memory, .*3\. GiB"
     ):
         load_data(Task("own/data", too_large, build=nn.Identity))
+
+
+def judged_by(metric: str | Measure, test_y: list[int] | None = None) -> Task:
+    data = tiny_data()
+    if test_y is not None:
+        data = replace(data, test=Examples(data.test.x[: len(test_y)], np.array(test_y)))
+    return Task("tiny/linear", data, linear, metric=metric)
+
+
+def raises(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    raise ZeroDivisionError("of nothing")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (judged_by("auroc", [1] * 9), r"the test split has no AUROC nan: must be a finite number"),
+        (judged_by(Measure("own", compute=raises)), r"own on the validation split: .*of nothing"),
+        (
+            judged_by(Measure("own", compute=lambda outputs, targets: 7.0)),
+            r"the validation split has no own 7.0: must be a finite number in \[0, 1\]",
+        ),
+    ],
+)
+def test_a_metric_that_a_split_does_not_have_is_told(task: Task, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_metric(task, task.load())
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("mae", r"metric MAE is of numbers, and the targets are classes; of classes there is acc"),
+        ("acuracy", r"one of accuracy, .*, got 'acuracy'; did you mean 'accuracy'\?"),
+        (3, r"metric must be a Measure or one of accuracy"),
+        (Measure("own", low=1.0), r"metric: low 1.0 must be < high 1.0"),
+    ],
+)
+def test_a_metric_that_a_task_cannot_have_is_told(metric: Any, message: str) -> None:
+    task = judged_by(metric)
+    with pytest.raises(InputError, match=message):
+        if problems := task.problems():
+            raise InputError("\n".join(problems))
+        task.load()
+
+
+def test_every_metric_that_fits_is_defined_on_a_whole_split() -> None:
+    for name, measure in METRICS.items():
+        if measure.fits("classes"):
+            task = judged_by(name)
+            check_metric(task, task.load())
