@@ -11,7 +11,7 @@ from tune_adaptive.records import ledger
 from tune_adaptive.records.metric import Metric
 from tune_adaptive.report.write import write_report
 
-ERROR = Metric("error", greater_is_better=False)
+ERROR = Metric("error", greater_is_better=False, margin=0.002)
 
 
 class Mirrored(Maker):

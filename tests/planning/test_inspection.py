@@ -167,6 +167,13 @@ def test_a_metric_that_a_split_does_not_have_is_told(task: Task, message: str) -
         ("acuracy", r"one of accuracy, .*, got 'acuracy'; did you mean 'accuracy'\?"),
         (3, r"metric must be a Measure or one of accuracy"),
         (Measure("own", low=1.0), r"metric: low 1.0 must be < high 1.0"),
+        (Measure("own", margin="0.1"), r"metric: margin '0.1': must be a number"),
+        (Measure("own", compute=3), r"metric: compute 3: must be a function"),
+        (Measure("own", targets="numbers"), r"metric: targets 'numbers': must be some of"),
+        (
+            Measure("own", greater_is_better=False, high=float("inf"), unit=""),
+            r"metric: it has no worst value: give chance",
+        ),
     ],
 )
 def test_a_metric_that_a_task_cannot_have_is_told(metric: Any, message: str) -> None:
@@ -182,3 +189,17 @@ def test_every_metric_that_fits_is_defined_on_a_whole_split() -> None:
         if measure.fits("classes"):
             task = judged_by(name)
             check_metric(task, task.load())
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros((100, 1)), r"loss cross_entropy is of classes, .* numbers: mse_loss\?"),
+        (np.zeros((100, 2), bool), r"targets are labels: binary_cross_entropy_with_logits\?"),
+    ],
+)
+def test_a_loss_of_classes_is_not_taken_for_others(y: Any, message: str) -> None:
+    split = Examples(np.ones((100, 3)), y)
+    metric = "mae" if y.dtype == float else "accuracy"
+    with pytest.raises(InputError, match=message):
+        Task("a/b", Dataset(split, split, split), linear, metric=metric).load()

@@ -185,6 +185,35 @@ def test_a_folder_that_cannot_be_is_told(name: str, problem: str) -> None:
     assert problem in (unknown_task(name) or "")
 
 
+def test_a_shard_that_is_missing_is_told(tmp_path: Path, snapshot: Path) -> None:
+    write(tmp_path / "own" / "train-00000-of-00002.parquet", ("a", "b"))
+    with pytest.raises(InputError, match=r"no train-00001-of-00002.parquet there"):
+        load(tmp_path / "own")
+    write(snapshot / "data" / "train-00000-of-00002.parquet", ("a", "b"))
+    with pytest.raises(EnvironmentFault, match=r"only in part in the local hub cache"):
+        make_task("hub:own/reviews/lstm")
+
+
+def test_a_label_without_a_name_is_told(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    rows_of = {"text": [f"word {i}" for i in range(40)], "label": [-1, *([0, 1] * 20)][:40]}
+    datasets.Dataset.from_dict(rows_of, features=features).to_parquet(str(tmp_path / "all.parquet"))
+    with pytest.raises(InputError, match=r"label -1 has no name in the file"):
+        load(tmp_path)
+
+
+def test_images_that_are_not_used_are_told(tmp_path: Path) -> None:
+    draw(tmp_path, (12, 10), "RGB")
+    draw(tmp_path / "c", (12, 10), "RGB")
+    data = load(tmp_path, "cnn")
+    assert data.classes == ("a", "b")
+    assert any("folders without images: 1 (c)" in remark for remark in data.remarks)
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -215,7 +244,7 @@ def test_of_several_configurations_one_must_be_named(snapshot: Path) -> None:
     with pytest.raises(InputError, match=r"which of its folders\? #CONFIG; there is long, short"):
         make_task("hub:own/reviews/lstm")
     assert len(make_task("hub:own/reviews#long/lstm").load().test) == 16
-    with pytest.raises(InputError, match=r"has no folder middle"):
+    with pytest.raises(EnvironmentFault, match=r"only in part in the local hub cache"):
         make_task("hub:own/reviews#middle/lstm")
 
 

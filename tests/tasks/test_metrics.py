@@ -108,11 +108,11 @@ def test_a_metric_is_what_its_definition_says(name: str, targets: str) -> None:
     assert METRICS[name].problem(found) is None
 
 
-@pytest.mark.parametrize(("name", "targets"), [pair for pair in PAIRS if "two" not in pair[1]])
-def test_guessing_reaches_what_is_said_of_it(name: str, targets: str) -> None:
+@pytest.mark.parametrize(("name", "of"), [pair for pair in PAIRS if "two" not in pair[1]])
+def test_guessing_reaches_what_is_said_of_it(name: str, of: str) -> None:
     """Random outputs where a metric is of decisions; else the best answer that is always alike."""
     rng = torch.Generator().manual_seed(1)
-    num, kind, measure = 40_000, kind_of(targets), METRICS[name]
+    num, kind, measure = 40_000, kind_of(of), METRICS[name]
     assert list(measure.problems()) == []
     outputs = torch.randn(num, K, generator=rng)
     if kind == "classes":
@@ -127,7 +127,8 @@ def test_guessing_reaches_what_is_said_of_it(name: str, targets: str) -> None:
     if name in ("loss", "perplexity", "mae", "r2"):
         outputs = constant
     expected = measure.value(outputs, y, float(LOSSES[kind](outputs, y)))
-    assert measure.of_guessing(y.numpy(), LOSSES[kind]) == pytest.approx(expected, abs=0.01)
+    targets = y.numpy().astype(bool) if kind == "labels" else y.numpy()
+    assert measure.of_guessing(targets, LOSSES[kind]) == pytest.approx(expected, abs=0.01)
 
 
 def test_an_area_over_one_class_is_undefined() -> None:
@@ -136,3 +137,13 @@ def test_an_area_over_one_class_is_undefined() -> None:
 
 def test_without_a_word_guessing_is_the_worst_there_is() -> None:
     assert Measure("top-5").of_guessing(TARGETS["classes"].numpy(), cross_entropy) == 0.0
+
+
+def test_one_label_has_every_metric_of_labels() -> None:
+    """With logits so large that single precision would take them for equal."""
+    y = (torch.arange(40) % 3 == 0).float()[:, None]
+    outputs = 25 + torch.where(y > 0, 1.0, 0.0) + torch.arange(40)[:, None] / 100
+    for measure in METRICS.values():
+        if measure.fits("labels"):
+            assert measure.problem(measure.value(outputs, y, 1.0)) is None
+    assert METRICS["auroc"].value(outputs, y, 1.0) == 1.0

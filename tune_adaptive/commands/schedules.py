@@ -16,6 +16,7 @@ from tune_adaptive.schedules import SCHEDULES, Horizon, is_installed, unknown_sc
 from tune_adaptive.schedules.requirements import REQUIREMENTS
 from tune_adaptive.schedules.simulate import simulate
 from tune_adaptive.system.console import run_command, terminal
+from tune_adaptive.system.own_code import persons_code
 
 MAX_STEPS = 1_000_000
 
@@ -79,7 +80,9 @@ def plot_schedules(
     horizon = Horizon(total_steps, complexity=complexity, timer=None)
     losses = [2.0 * 0.2 ** (t / total_steps) for t in range(total_steps)]
     for name in schedules:
-        axes.plot(simulate(name, horizon, lr=1.0, losses=losses), label=name)
+        with persons_code(f"schedule {name!r}"):
+            lrs = simulate(name, horizon, lr=1.0, losses=losses)
+        axes.plot(lrs, label=name)
     axes.set(xlabel="optimizer step", ylabel="learning rate / base")
     axes.legend(frameon=False)
     try:

@@ -112,6 +112,9 @@ def main(
             f"{path}: schedule {best.configuration.schedule!r} is one of your own; give it, "
             "--schedule module:builder"
         )
+    tuned, here = best.provenance.get("builder"), SCHEDULES.origin(best.configuration.schedule)
+    if tuned is not None and tuned != here:
+        raise InputError(f"{path}: its schedule was {tuned}, here it is {here}")
     own = _published(best, path)
     judge_rerun(own.mean, [own.mean.mean])  # what cannot be judged, at once
     options = TaskOptions.read(own.options, data_dir, model_path)
@@ -122,11 +125,11 @@ def main(
         augment=own.augment,
         clip_norm=own.clip_norm,
     )
-    here, there = model_notes(made.notes), model_notes(own.notes)
-    if here != there:
-        raise InputError(f"{path}: tuned with another model: {there}, here {here}")
+    notes, tuned_notes = model_notes(made.notes), model_notes(own.notes)
+    if notes != tuned_notes:
+        raise InputError(f"{path}: tuned with another model: {tuned_notes}, here {notes}")
     moved = TaskOptions(data_dir=data_dir, model_path=model_path)
-    if problems := inapplicable([made if task else best.task], moved):
+    if problems := inapplicable([task or best.task], moved):
         raise InputError("\n".join(problems))
     if made.measure.plain != own.metric:
         raise InputError(

@@ -33,7 +33,8 @@ def load_spaces(request: Request, tasks: Mapping[str, Task]) -> dict[tuple[str, 
     for name, task in tasks.items():
         for schedule in request.schedules:
             brought = SCHEDULES.space(schedule)
-            where = f"{request.space_dir / schedule}.toml" if brought is None else brought[1]
+            path = request.space_dir / f"{schedule}.toml"
+            where = str(path) if brought is None or path.exists() else brought[1]
             try:
                 space = load_space(
                     request.space_dir,

@@ -68,8 +68,10 @@ def check_metric(task: Task, data: Dataset) -> None:
     num_outputs = data.describe().num_classes
     for name, split in (("validation", data.validation), ("test", data.test)):
         outputs = torch.randn(len(split), num_outputs, generator=torch.Generator().manual_seed(0))
+        targets = torch.from_numpy(split.y)
+        targets = targets.float() if targets.dtype == torch.bool else targets
         with persons_code(f"{task.name}: metric {measure.name} on the {name} split"):
-            value = measure.value(outputs, torch.from_numpy(split.y), math.nan)
+            value = measure.value(outputs, targets, math.nan)
         if (problem := measure.problem(value)) is not None:
             raise InputError(
                 f"{task.name}: the {name} split has no {problem}, tried on random outputs; has it "

@@ -67,7 +67,7 @@ def read_schedules(value: Any, option: str) -> tuple[str, ...]:
     ]
     if "all" in names and len(names) > 1:
         raise InputError(f"{option} all: every schedule there is; leave the others out")
-    return tuple(SCHEDULES) if names == ["all"] else tuple(names)
+    return SCHEDULES.offered if names == ["all"] else tuple(names)
 
 
 def read_texts(value: Any, option: str) -> list[str]:

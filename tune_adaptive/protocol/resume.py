@@ -93,7 +93,8 @@ def _read(
     names = [task.name for task in plan.tasks]
     tasks = {name: own.get(name) or read_task(name, options) for name in names}
     moved = TaskOptions(data_dir=data_dir, model_path=model_path)
-    if problems := inapplicable([own.get(name, name) for name in names], moved):
+    as_given = dict(zip(own, asked, strict=True))
+    if problems := inapplicable([as_given.get(name, name) for name in names], moved):
         raise InputError("\n".join(problems))
     datasets = {
         planned.name: as_trained(load_data(tasks[planned.name]), planned.num_train)
@@ -136,12 +137,14 @@ def _check_schedules(plan: Plan, folder: Path, given: Sequence[str]) -> None:
     """Check that every schedule is here; what a folder names is not imported because it says so."""
     problems = [f"{folder}: has no schedule {name}" for name in given if name not in plan.schedules]
     for name in plan.schedules:
+        planned = plan.builders.get(name)
         if name not in SCHEDULES:
-            origin = plan.builders.get(name, "module:builder")
             problems.append(
                 f"{folder}: schedule {name!r} is one of your own; give it again, "
-                f"--schedule {origin}"
+                f"--schedule {planned or 'module:builder'}"
             )
+        elif planned is not None and planned != (here := SCHEDULES.origin(name)):
+            problems.append(f"{folder}: schedule {name!r} was {planned}, here it is {here}")
     if problems:
         raise InputError("\n".join(problems))
 

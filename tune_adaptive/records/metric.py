@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 PERCENT = "%"
@@ -29,7 +30,12 @@ class Metric:
     low: float = 0.0
     high: float = 1.0
     unit: str = PERCENT
-    margin: float = 0.002
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "margin"):
+            if isinstance(getattr(self, name), Real):  # numpy's numbers cannot be written down
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def score(self, value: float) -> float:
         """Return ``value`` such that more is better."""
@@ -109,6 +115,21 @@ class Metric:
 
     def problems(self) -> Iterator[str]:
         """Say what of its own fields cannot be."""
+        texts = {"name": self.name, "unit": self.unit}
+        numbers = {"low": self.low, "high": self.high, "margin": self.margin}
+        strange = [
+            f"{name} {each!r}: must be a text"
+            for name, each in texts.items()
+            if not isinstance(each, str)
+        ]
+        strange += [
+            f"{name} {each!r}: must be a number"
+            for name, each in numbers.items()
+            if not isinstance(each, float)
+        ]
+        if strange:
+            yield from strange
+            return
         if not self.name.isprintable() or not self.name.strip():
             yield f"name {self.name!r}: must be a text"
         if not self.low < self.high:
@@ -119,4 +140,6 @@ class Metric:
             yield f"margin {self.margin} must be a finite number >= 0"
 
 
-ACCURACY = Metric("accuracy")
+MARGIN = 0.002
+"""Of shares: 0.2 points."""
+ACCURACY = Metric("accuracy", margin=MARGIN)

@@ -154,7 +154,7 @@ def compare_experiments(analyses: Sequence[Analysis]) -> list[Shared]:
             ("clip norm", [analysis.history.task(task).clip_norm for analysis in analyses]),
             ("precision", [analysis.history.task(task).precision for analysis in analyses]),
             ("model", [model_notes(analysis.history.task(task).notes) for analysis in analyses]),
-            ("metric", [analysis.history.task(task).metric.name for analysis in analyses]),
+            ("metric", [analysis.history.task(task).metric for analysis in analyses]),
             ("studied schedule", [analysis.plan.studied for analysis in analyses]),
             ("search budget", [analysis.plan.budget for analysis in analyses]),
         ):

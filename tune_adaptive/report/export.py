@@ -47,6 +47,7 @@ def _document(analysis: Analysis, arm: ArmResult) -> dict[str, Any]:
             "augment": task.augment,
             "clip_norm": task.clip_norm,
             "notes": dict(task.notes),
+            **({"builder": origin} if (origin := plan.builders.get(arm.schedule)) else {}),
             "precision": task.precision,
             "cpus_per_trial": task.cpus_per_trial,
             "gpus_per_trial": task.gpus_per_trial,

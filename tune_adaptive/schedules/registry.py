@@ -79,18 +79,19 @@ class Schedules(Mapping[str, Schedule]):
         Raises:
             InputError: There is none, or there is another of its name.
         """
-        builder = given
+        builder: Any = given
         if isinstance(given, str):
             if (problem := misspelt(given, "builder")) is not None:
                 raise InputError(f"--schedule {given}: {problem}")
             builder = imported(given, "--schedule")
         name = str(getattr(builder, "__name__", type(builder).__name__))
         _checked(builder, name)
-        if self._given.get(name) is not builder and name in self:
+        is_hidden = name in self._own or name in self.installed
+        if is_hidden or self._given.get(name, builder).__module__ != builder.__module__:
             raise InputError(
                 f"--schedule {given}: there is a schedule {name!r} already ({self.origin(name)})"
             )
-        self._given[name] = builder  # type: ignore[assignment]  # checked above
+        self._given[name] = builder  # of a notebook's cell that is run again, the new one
         return name
 
     def outside(self, names: Iterable[str]) -> dict[str, Schedule]:
@@ -100,6 +101,11 @@ class Schedules(Mapping[str, Schedule]):
     def restore(self, builders: Mapping[str, Schedule]) -> None:
         """Take in what :meth:`outside` returned in another process."""
         self._given |= builders
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Those of this package and of installed ones."""
+        return (*self._own, *self.installed)
 
     def is_own(self, name: str) -> bool:
         """Whether it is one of this package."""

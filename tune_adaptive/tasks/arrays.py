@@ -50,8 +50,10 @@ def _dtype_of_x(x: Array, split: Examples) -> type | None:
 
 
 def _dtype_of_y(y: Array, split: Examples) -> type | None:
-    if y.dtype.kind == "f" or (y.dtype.kind == "b" and y.ndim == 2):
+    if y.dtype.kind == "f":
         return np.float32
+    if y.dtype.kind == "b" and y.ndim == 2:
+        return np.bool_
     return (
         np.int64 if y.dtype.kind == "b" or (y.dtype.kind in "iu" and _fits(y, np.int64)) else None
     )
@@ -108,9 +110,9 @@ def _problems_of(split: Examples, vocab_size: int) -> Iterator[str]:
             continue
         return
     are_numbers = split.y.dtype.kind == "f"
-    if split.y.ndim != 1 + are_numbers:
+    if split.y.ndim != 1 + (split.y.dtype.kind in "fb"):
         yield (
-            f"y must have the shape (N,) for classes, (N,) or (N, M) for numbers, has "
+            f"y must have the shape (N,) for classes, (N,) or (N, M) for numbers and booleans, has "
             f"{split.y.shape} of {split.y.dtype}"
         )
     elif len({len(array) for array in parts.values()}) > 1:

@@ -111,8 +111,11 @@ def named(table: Table) -> Table:
 
     def problems() -> Iterator[str]:
         for row, label in enumerate(table.labels):
-            if isinstance(label, int) and 0 <= label < len(table.class_names):
-                label = table.class_names[label]
+            if isinstance(label, int) and table.class_names:
+                if not 0 <= label < len(table.class_names):
+                    yield f"{table.at(row)}: label {label} has no name in the file"
+                else:
+                    label = table.class_names[label]
             names.append(str(label))
             if label in ("", None):
                 yield f"{table.at(row)}: the label is missing"

@@ -31,8 +31,8 @@ class Examples:
         x: Images, uint8, (N, H, W, C); or token ids, int32, (N, L), padded on the right;
             or features, float32, (N, d).
         y: Classes, int64, shape (N,), in [0, K); or numbers, float32, shape (N, M), of which
-            (N,) is taken as (N, 1). Where all are 0 or 1 they are labels, any number of which
-            may apply to an example.
+            (N,) is taken as (N, 1); or booleans, shape (N, M): labels, any number of which may
+            apply to an example.
         lengths: Of texts alone: how many tokens of each row count, int32, (N,), in [1, L].
     """
 
@@ -131,11 +131,10 @@ class Dataset:
 
     @property
     def targets(self) -> Targets:
-        """What is predicted, by the training split: ``classes``, ``labels`` or ``numbers``."""
+        """What is predicted: ``classes``, ``labels`` or ``numbers``."""
         y = self.train.y
-        if y.dtype.kind != "f":
-            return "classes"
-        return "labels" if np.isin(y, (0, 1)).all() else "numbers"
+        kinds: dict[str, Targets] = {"f": "numbers", "b": "labels"}
+        return kinds.get(y.dtype.kind, "classes") if y.ndim == 2 else "classes"
 
     @property
     def nbytes(self) -> int:

@@ -35,7 +35,7 @@ class Split:
     Attributes:
         x: Images, uint8 (N, C, H, W), channels_last; token ids, int32 (N, L); or features,
             float32 (N, d).
-        y: Classes (N,).
+        y: Classes, int64 (N,); labels and numbers, float32 (N, M).
         lengths: Of texts, int32 (N,).
         widths: The same, on the host.
     """
@@ -56,6 +56,7 @@ class Split:
             x = x.permute(0, 3, 1, 2)  # of (N, H, W, C): already channels_last
         elif examples.kind == "features":
             x = x.float()
+        y = y.float() if y.dtype == torch.bool else y  # labels, as losses take them
         lengths = rest[0].to(device) if rest else None
         return cls(x.to(device), y.to(device), lengths, examples.lengths)
 

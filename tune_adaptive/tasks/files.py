@@ -17,6 +17,7 @@ from tune_adaptive.tasks.download import fetch
 from tune_adaptive.tasks.images import SUFFIXES
 
 REQUIRED_SPLITS = ("train", "test")
+ROWS = (".parquet", ".csv", ".tsv", ".jsonl")
 FORMATS = {"text": ("parquet", "csv", "tsv", "jsonl"), "image": ("parquet",)}
 SHARD = re.compile(r"(?P<split>.+)-(?P<index>\d+)-of-(?P<num>\d+)")
 """How the hub names the files of a split that it cut."""
@@ -74,7 +75,7 @@ def in_folder(path: Path, kind: str) -> Files:
     }
     if not splits:
         whole = rows_in(path, kind)
-        if len(whole) > 1:
+        if len(whole) > 1 and not SHARD.fullmatch(whole[0].stem):
             raise InputError(
                 f"{path}: {', '.join(each.name for each in whole)}: name them train and "
                 "test, or give one of them"
@@ -82,11 +83,24 @@ def in_folder(path: Path, kind: str) -> Files:
         splits = {"train": whole or [path]}
     if "train" not in splits:
         raise InputError(f"{path}: no train{_there(path)}")
+    if missing := dict.fromkeys(each for own in splits.values() for each in _missing_shards(own)):
+        raise InputError("\n".join(f"{path}: {each}" for each in missing))
     if not splits["train"][0].is_dir() or images_of(splits["train"][0]):
-        return Files(path, splits, _unused(path, splits) if splits["train"] != [path] else ())
+        return Files(path, splits, _unused(path, splits))
     raise InputError(
         f"{path}: no parquet, csv, tsv or jsonl there, nor folders of images{_there(path)}"
     )
+
+
+def lacking_in(snapshot: Path) -> list[str]:
+    """Say what a copy of a data set lacks: the rest of a split that was cut, or any file at all."""
+    files = [path for path in snapshot.rglob("*") if path.is_file()]
+    data = [path for path in files if path.suffix.lower() in (*ROWS, *SUFFIXES)]
+    by_folder: dict[Path, list[Path]] = {}
+    for path in data:
+        by_folder.setdefault(path.parent, []).append(path)
+    missing = [each for own in by_folder.values() for each in _missing_shards(own)]
+    return list(dict.fromkeys(missing)) if data else ["its files"]
 
 
 def rows_in(folder: Path, kind: str) -> list[Path]:
@@ -145,17 +159,24 @@ def _lacking(folder: Path, kind: str) -> list[str]:
                 else f"a folder {split}/ of a folder per class"
             )
             lacking.append(f"no {split}-*.parquet there, nor {endings}{_there(folder)}")
-        there = {path.name for path in paths}
-        for path in paths:
-            if shard := SHARD.fullmatch(path.stem):
-                width, num = len(shard["index"]), shard["num"]
-                lacking += [
-                    f"no {name} there"
-                    for index in range(int(num))
-                    if (name := f"{shard['split']}-{index:0{width}}-of-{num}{path.suffix}")
-                    not in there
-                ]
+        lacking += _missing_shards(paths)
     return list(dict.fromkeys(lacking))
+
+
+def _missing_shards(paths: Sequence[Path]) -> list[str]:
+    """Say which of the files that a split was cut into are not among ``paths``."""
+    there = {path.name for path in paths}
+    return [
+        f"no {name} there"
+        for path in paths
+        if (shard := SHARD.fullmatch(path.stem))
+        for index in range(int(shard["num"]))
+        if (
+            name
+            := f"{shard['split']}-{index:0{len(shard['index'])}}-of-{shard['num']}{path.suffix}"
+        )
+        not in there
+    ]
 
 
 def _there(folder: Path) -> str:
@@ -200,7 +221,8 @@ def images_of(folder: Path) -> list[Path]:
 def _unused(folder: Path, splits: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
     """Say what lies in a data set's folder and is not read, and how much of it."""
     used = {path for paths in splits.values() for path in paths}
-    unused = [("files", path) for path in folder.iterdir() if path not in used]
+    is_whole = folder in used  # its folders are the classes
+    unused = [("files", path) for path in folder.iterdir() if not (is_whole or path in used)]
     for split in filter(Path.is_dir, used):
         for inside in split.iterdir():
             if _is_hidden(inside):

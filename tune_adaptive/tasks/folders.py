@@ -20,7 +20,7 @@ from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.system.files import expanded
 from tune_adaptive.tasks.datasets import Source
 from tune_adaptive.tasks.download import fetch
-from tune_adaptive.tasks.files import Files, images_of, in_folder, rows_in
+from tune_adaptive.tasks.files import ROWS, Files, images_of, in_folder, lacking_in, rows_in
 from tune_adaptive.tasks.images import FORMATS, SUFFIXES
 from tune_adaptive.tasks.read import COLUMNS
 from tune_adaptive.tasks.tables import header_of
@@ -32,7 +32,6 @@ ON_HUB = re.compile(
 LABELS = ("label", "labels", "class", "target", "category", "sentiment")
 """What a column of labels is usually called."""
 GREY = ("1", "L", "LA")
-ROWS = (".parquet", ".csv", ".tsv", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def folder_of(dataset: str) -> tuple[Path, str]:
         "dataset",
         found["revision"],
         [f"{config}/*"] if config else [f"*{suffix}" for suffix in (*ROWS, *SUFFIXES)],
-        lacking=lambda snapshot: () if any(snapshot.rglob("*.*")) else ("its files",),
+        lacking=lambda snapshot: lacking_in(snapshot if config is None else snapshot / config),
         remedy="Where there is a network, fetch it there, and give --task folder:PATH/MODEL.",
     )
     origin = f"{HUB}{found['repo']}@{snapshot.name}{f'#{config}' if config else ''}"
@@ -136,6 +135,8 @@ def open_folder(path: Path, columns: Columns) -> tuple[Files, Source]:
     files = in_folder(path, kind)
     first = files.splits["train"][0]
     if first.is_dir():
+        if columns.label is not None:
+            raise InputError(f"--label-column {columns.label}: {path} has folders, one a class")
         shape = _shape_of(images_of(first), path, columns.image_size)
         return files, Source(None, shape, is_resized=columns.image_size is not None)
     header = header_of(first)

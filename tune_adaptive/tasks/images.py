@@ -22,6 +22,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 
 WORDS = {"1": "1-bit", "P": "palette", "PA": "palette with alpha", "LA": "grey with alpha"}
 """Modes of PIL that are converted, in words, where their names say little."""
+UNSCALABLE = {"1": "L", "P": "RGBA", "PA": "RGBA"}
+"""Modes whose pixels cannot be averaged, and what they are scaled as."""
 CONVERTED = ("L", "RGB", "RGBA", *WORDS)
 MAX_PIXELS = 2**27
 """Of an image that is scaled down: a small file may claim gigabytes."""
@@ -54,6 +56,8 @@ def decode(
         is_turned = opened.getexif().get(ORIENTATION, 1) != 1
         image = ImageOps.exif_transpose(opened) if is_turned else opened
         if is_resized:
+            if image.mode in UNSCALABLE:
+                image = image.convert(UNSCALABLE[image.mode])
             image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.BILINEAR)
         if image.size != (shape[1], shape[0]):
             raise InputError(f"{where}: {_sizes(image, shape)}")

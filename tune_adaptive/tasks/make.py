@@ -134,7 +134,9 @@ def read_task(name: str, options: TaskOptions) -> Task:
         EnvironmentFault: An encoder is neither here nor to be had.
     """
     if name not in TASKS:
-        raise InputError(f"{name}: a task of your own; give it again, --task module:variable")
+        raise InputError(
+            f"{name}: a task of your own; give it again, --task module:variable or as it was"
+        )
     return _make(name, options)
 
 

@@ -5,7 +5,7 @@ Where torchmetrics has one, it is computed there, on the device of the model.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tune_adaptive.errors import InputError, did_you_mean
-from tune_adaptive.records.metric import Metric
+from tune_adaptive.records.metric import MARGIN, Metric
 from tune_adaptive.tasks.data import Targets
 
 Array = npt.NDArray[Any]
@@ -53,6 +53,15 @@ class Measure(Metric):
     chance: Callable[[Array, Loss], float] | None = None
     targets: tuple[Targets, ...] = ALL
 
+    def problems(self) -> Iterator[str]:
+        """Say what of its own fields cannot be."""
+        yield from Metric.problems(self)
+        for name in ("compute", "of_loss", "chance"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                yield f"{name} {getattr(self, name)!r}: must be a function"
+        if not isinstance(self.targets, tuple) or not {*self.targets} <= {*ALL}:
+            yield f"targets {self.targets!r}: must be some of {', '.join(ALL)}, in a tuple"
+
     @property
     def plain(self) -> Metric:
         """What a plan keeps of it."""
@@ -76,7 +85,9 @@ class Measure(Metric):
 
     def of_guessing(self, targets: Array, loss: Loss) -> float:
         """Return what guessing reaches on ``targets``, those of the training split."""
-        return self.worst if self.chance is None else float(self.chance(targets, loss))
+        if self.chance is None:
+            return self.worst
+        return float(self.chance(targets, loss))
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:
@@ -93,28 +104,37 @@ def _balanced_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _macro_f1(outputs: Tensor, targets: Tensor) -> Tensor:
-    from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
+    from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
 
-    num = outputs.shape[1]
     if targets.is_floating_point():
-        return multilabel_f1_score(outputs.sigmoid(), targets.long(), num, average="macro")
-    return multiclass_f1_score(outputs, targets, num, average="macro")
+        return _by_label(binary_f1_score, outputs, targets)
+    return multiclass_f1_score(outputs, targets, outputs.shape[1], average="macro")
 
 
 def _auroc(outputs: Tensor, targets: Tensor) -> Tensor | float:
     """One class against all others, or one label, the mean over those that the split has."""
-    from torchmetrics.functional.classification import multiclass_auroc, multilabel_auroc
+    from torchmetrics.functional.classification import binary_auroc, multiclass_auroc
 
-    num = outputs.shape[1]
+    if targets.is_floating_point():
+        shares = targets.mean(0)
+        has_both = (shares > 0) & (shares < 1)
+        return _by_label(binary_auroc, outputs[:, has_both], targets[:, has_both])
     with warnings.catch_warnings():  # of classes that it has not
         warnings.filterwarnings("ignore", message="No (positive|negative) samples")
-        if targets.is_floating_point():
-            areas = multilabel_auroc(outputs.sigmoid(), targets.long(), num, average=None)
-            shares = targets.mean(0)
-            return areas[(shares > 0) & (shares < 1)].mean()
-        areas = multiclass_auroc(outputs.softmax(1), targets, num, average=None)
+        probabilities = outputs.double().softmax(1)  # in float32 large logits tie
+        areas = multiclass_auroc(probabilities, targets, outputs.shape[1], average=None)
     present = targets.unique()
     return areas[present].mean() if len(present) > 1 else math.nan
+
+
+def _by_label(
+    metric: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor
+) -> Tensor:
+    """Return the mean of a metric over the labels."""
+    probabilities = outputs.double().sigmoid()
+    columns = zip(probabilities.T, targets.long().T, strict=True)
+    values = [metric(*column) for column in columns]
+    return torch.stack(values).mean() if values else torch.tensor(math.nan)
 
 
 def _r2(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -143,8 +163,9 @@ def _loss_of_guessing(targets: Array, loss: Loss) -> float:
         answer = np.log(np.bincount(targets) / len(targets))
     else:
         answer = targets.mean(axis=0)
-        if np.isin(targets, (0, 1)).all():
+        if targets.dtype == np.bool_:
             answer = np.log(answer + TINY) - np.log1p(TINY - answer)
+            targets = targets.astype(np.float32)
     outputs = torch.from_numpy(answer).float().expand(len(targets), -1)
     return float(loss(outputs, torch.from_numpy(targets)))
 
@@ -156,27 +177,59 @@ def _perplexity(loss: float) -> float:
 METRICS: dict[str, Measure] = {
     measure.name.replace(" ", "_").lower(): measure
     for measure in (
-        Measure("accuracy", compute=_accuracy, chance=_one_in_k, targets=DISCRETE),
+        Measure("accuracy", margin=MARGIN, compute=_accuracy, chance=_one_in_k, targets=DISCRETE),
         Measure(
-            "balanced accuracy", compute=_balanced_accuracy, chance=_one_in_k, targets=("classes",)
+            "balanced accuracy",
+            margin=MARGIN,
+            compute=_balanced_accuracy,
+            chance=_one_in_k,
+            targets=("classes",),
         ),
-        Measure("macro F1", compute=_macro_f1, chance=_macro_f1_of_guessing, targets=DISCRETE),
-        Measure("AUROC", compute=_auroc, chance=lambda targets, loss: 0.5, targets=DISCRETE),
         Measure(
-            *("MAE", False, 0.0, math.inf, "", 0.0),
+            "macro F1",
+            margin=MARGIN,
+            compute=_macro_f1,
+            chance=_macro_f1_of_guessing,
+            targets=DISCRETE,
+        ),
+        Measure(
+            "AUROC",
+            margin=MARGIN,
+            compute=_auroc,
+            chance=lambda targets, loss: 0.5,
+            targets=DISCRETE,
+        ),
+        Measure(
+            "MAE",
+            greater_is_better=False,
+            high=math.inf,
+            unit="",
             compute=lambda outputs, targets: (outputs - targets).abs().mean(),
             chance=lambda targets, loss: np.abs(targets - np.median(targets, axis=0)).mean(),
             targets=("numbers",),
         ),
         Measure(
-            *("R2", True, -math.inf, 1.0, "", 0.0),
+            "R2",
+            low=-math.inf,
+            unit="",
             compute=_r2,
             chance=lambda targets, loss: 0.0,
             targets=("numbers",),
         ),
-        Measure(*("loss", False, 0.0, math.inf, "", 0.0), chance=_loss_of_guessing),
         Measure(
-            *("perplexity", False, 1.0, math.inf, "", 0.0),
+            "loss",
+            greater_is_better=False,
+            low=-math.inf,
+            high=math.inf,
+            unit="",
+            chance=_loss_of_guessing,
+        ),
+        Measure(
+            "perplexity",
+            greater_is_better=False,
+            low=1.0,
+            high=math.inf,
+            unit="",
             of_loss=_perplexity,
             chance=lambda targets, loss: _perplexity(_loss_of_guessing(targets, loss)),
             targets=("classes",),

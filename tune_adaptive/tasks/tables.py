@@ -70,9 +70,9 @@ def read_table(path: Path, names: Sequence[str], label: str = LABEL) -> Table:
         InputError: Which file and line, what is wrong there, and what is allowed.
     """
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return _read_parquet(path, names, label)
-        if path.suffix in DELIMITERS:
+        if path.suffix.lower() in DELIMITERS:
             return _read_csv(path, names, label)
         return _read_json_lines(path, names, label)
     except UnicodeDecodeError as error:
@@ -88,12 +88,12 @@ def header_of(path: Path) -> list[str]:
         InputError: It cannot be read.
     """
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             with path.open("rb") as opened:
                 return list(pq.ParquetFile(opened).schema_arrow.names)
         with _open_text(path, newline="") as file:
-            if path.suffix in DELIMITERS:
-                return next(csv.reader(file, delimiter=DELIMITERS[path.suffix]), [])
+            if path.suffix.lower() in DELIMITERS:
+                return next(csv.reader(file, delimiter=DELIMITERS[path.suffix.lower()]), [])
             first = json.loads(next((line for line in file if line.strip()), "{}"))
             return list(first) if isinstance(first, dict) else []
     except UnicodeDecodeError as error:
@@ -132,7 +132,7 @@ def _class_names(path: Path, schema: Any, label: str) -> tuple[str, ...]:
 
 
 def _read_csv(path: Path, names: Sequence[str], label: str) -> Table:
-    delimiter = DELIMITERS[path.suffix]
+    delimiter = DELIMITERS[path.suffix.lower()]
     cells, labels, lines = [], [], []
     csv.field_size_limit(MAX_FIELD)
     with _open_text(path, newline="") as file:
@@ -148,7 +148,7 @@ def _read_csv(path: Path, names: Sequence[str], label: str) -> Table:
                         f"{path}: line {rows.line_num}: {len(row)} fields, the header has "
                         f"{len(header)}"
                     )
-                if path.suffix == ".tsv" and any("\n" in field for field in row):
+                if path.suffix.lower() == ".tsv" and any("\n" in field for field in row):
                     raise InputError(
                         f"{path}: line {rows.line_num}: a quoted field goes over several lines, "
                         "which TSV does not know; a quotation mark is perhaps left open"

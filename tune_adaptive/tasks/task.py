@@ -1,5 +1,6 @@
 """A task: what is trained, and what a person may ask of every task."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,9 @@ class Task:
     def _unfit(self, targets: Targets) -> list[str]:
         """Say why the metric is none for such targets, and which metrics are; empty if it is."""
         measure = self.measure
+        if targets != "classes" and self.loss is cross_entropy and measure.fits(targets):
+            other = {"labels": "binary_cross_entropy_with_logits", "numbers": "mse_loss"}[targets]
+            return [f"loss cross_entropy is of classes, and the targets are {targets}: {other}?"]
         if measure.fits(targets):
             return []
         fitting = ", ".join(name for name, each in METRICS.items() if each.fits(targets))
@@ -155,6 +159,8 @@ class Task:
     def _problems_of_metric(self) -> Iterator[str]:
         try:
             yield from (f"metric: {problem}" for problem in self.measure.problems())
+            if self.measure.chance is None and math.isnan(self.measure.worst):
+                yield "metric: it has no worst value: give chance, what guessing reaches"
         except InputError as error:
             yield str(error)
 

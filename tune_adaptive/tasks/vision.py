@@ -9,6 +9,9 @@ from tune_adaptive.tasks.data import Description
 
 Stem = Literal["cifar", "imagenet"]
 
+SEVERAL_OUTPUTS = ("googlenet", "inception_v3")
+"""In training they return auxiliary logits, too."""
+
 
 def cnn(data: Description) -> nn.Module:
     """Build two convolutions and two linear layers (16 and 32 channels, 128 units).
@@ -43,10 +46,10 @@ def mlp(data: Description) -> nn.Module:
 
 @cache
 def torchvision_names() -> tuple[str, ...]:
-    """Return the names of torchvision's classifiers."""
+    """Return the names of torchvision's classifiers, but for those of several outputs."""
     from torchvision import models
 
-    return tuple(models.list_models(module=models))
+    return tuple(name for name in models.list_models(module=models) if name not in SEVERAL_OUTPUTS)
 
 
 class InColours(nn.Module):

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from tune_adaptive.errors import InputError
 from tune_adaptive.tasks import Task
 from tune_adaptive.tasks.feed import Feed, Split
 
@@ -17,6 +18,9 @@ def evaluate(
     """Return the mean loss and the metric of ``model`` on ``split``.
 
     Where the loss is not finite the metric is NaN.
+
+    Raises:
+        InputError: The metric is not what it says that it can be.
     """
     model.eval()
     sums, outputs, targets = torch.zeros((), device=split.x.device), [], []
@@ -29,7 +33,10 @@ def evaluate(
     loss = float(sums) / len(split)
     if not math.isfinite(loss):
         return loss, math.nan
-    return loss, task.measure.value(torch.cat(outputs), torch.cat(targets), loss)
+    value = task.measure.value(torch.cat(outputs), torch.cat(targets), loss)
+    if (problem := task.measure.problem(value)) is not None:
+        raise InputError(f"{task.name}: {problem}")
+    return loss, value
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -180,7 +180,10 @@ class _Run:
                 result = self._finish_epoch(losses, record)
                 if result.ended and not result.diverged and open_test is not None:
                     loss, metric = self._evaluate(open_test())
-                    result = replace(result, test_loss=loss, test_metric=metric)
+                    if math.isfinite(loss):
+                        result = replace(result, test_loss=loss, test_metric=metric)
+                    else:
+                        result = replace(result, diverged=True)
                 yield result
             if result.ended:
                 return

@@ -158,7 +158,13 @@ class _Trial:
             for inputs, y in self.feed.evaluate(split):
                 with autocast(y.device, self.precision):
                     logits = self.model(*inputs)
-                self._loss(logits.float() if isinstance(logits, Tensor) else logits, y)
+                loss = self._loss(logits.float() if isinstance(logits, Tensor) else logits, y)
+                measure = self.task.measure
+                problem = None
+                if measure.compute is None and torch.isfinite(loss):
+                    problem = measure.problem(measure.value(loss, y, loss.item()))
+                if problem is not None:
+                    raise InputError(f"{self.task.name}: on some of its validation split {problem}")
 
     def _loss(self, logits: object, y: Tensor) -> Tensor:
         name, classes = self.task.name, self.description.targets == "classes"
