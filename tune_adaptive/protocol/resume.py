@@ -87,13 +87,14 @@ def _read(
     _check_schedules(plan, folder, schedules)
     _check_machine(plan, address)
     options = TaskOptions.read(plan.options, data_dir, model_path)
-    own = {task.name: task for task in (read_own_task(name, options) for name in asked)}
+    made = [(name, read_own_task(name, options)) for name in asked]
+    own = {task.name: task for _, task in made}
     if strange := own.keys() - {task.name for task in plan.tasks}:
         raise InputError(f"{folder}: has no task {', '.join(sorted(strange))}")
     names = [task.name for task in plan.tasks]
     tasks = {name: own.get(name) or read_task(name, options) for name in names}
     moved = TaskOptions(data_dir=data_dir, model_path=model_path)
-    as_given = dict(zip(own, asked, strict=True))
+    as_given = {task.name: name for name, task in made}
     if problems := inapplicable([as_given.get(name, name) for name in names], moved):
         raise InputError("\n".join(problems))
     datasets = {
@@ -135,7 +136,11 @@ def _without_recording(folder: Path, rows: Rows) -> Iterator[str]:
 
 def _check_schedules(plan: Plan, folder: Path, given: Sequence[str]) -> None:
     """Check that every schedule is here; what a folder names is not imported because it says so."""
-    problems = [f"{folder}: has no schedule {name}" for name in given if name not in plan.schedules]
+    problems = [
+        f"--schedule {name}: decided by the plan of the experiment"
+        for name in given
+        if SCHEDULES.is_own(name) or name not in plan.schedules
+    ]
     for name in plan.schedules:
         planned = plan.builders.get(name)
         if name not in SCHEDULES:
