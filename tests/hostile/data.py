@@ -355,7 +355,7 @@ def own_rows() -> list[Row]:
                     "y must be a NumPy array, is list",
                     "task(Examples(F, Y.tolist()))",
                 ),
-                ("labels as fractions", "y is of another kind", "task(Examples(F, Y / 2))"),
+                ("labels as fractions", "y is float32 of shape", "task(Examples(F, Y / 2))"),
                 (
                     "labels of two columns",
                     "y must have the shape",

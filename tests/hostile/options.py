@@ -176,7 +176,7 @@ OWN = {
     "labels one-hot": (
         "hot = Dataset(Examples(data.train.x, np.eye(2)[data.train.y]), *[data.test] * 2)\n"
         "task = Task('own/x', hot, build)",
-        "own/x: y is of another kind or shape in each split: train float32",
+        "own/x: validation: y is int64 of shape",
     ),
     "labels as texts": (
         "named = Dataset(Examples(data.train.x, data.train.y.astype(str)), *[data.test] * 2)\n"

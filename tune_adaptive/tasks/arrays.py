@@ -91,11 +91,16 @@ def problems(data: Dataset) -> list[str]:
         for name, split in splits
         if (split.kind, split.x.shape[1:]) != (kind, shape)
     ]
-    targets = {name: (split.y.dtype.kind, split.y.shape[1:]) for name, split in splits}
-    if len(set(targets.values())) > 1:
-        told = ", ".join(f"{name} {split.y.dtype} {split.y.shape}" for name, split in splits)
-        return [*found, f"y is of another kind or shape in each split: {told}"]
-    return found if data.targets != "classes" else found + _problems_of_classes(data)
+    y = data.train.y
+    found += [
+        f"{name}: y is {split.y.dtype} of shape {split.y.shape}, but the training split's is "
+        f"{y.dtype} of shape {y.shape}"
+        for name, split in splits
+        if (split.y.dtype.kind, split.y.shape[1:]) != (y.dtype.kind, y.shape[1:])
+    ]
+    if found:
+        return found
+    return _problems_of_classes(data) if data.targets == "classes" else []
 
 
 def _problems_of(split: Examples, vocab_size: int) -> Iterator[str]:
