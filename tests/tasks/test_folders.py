@@ -157,6 +157,13 @@ def test_images_of_several_sizes_are_scaled_where_a_size_is_given(tmp_path: Path
     assert any("grey as RGB: 40" in remark for remark in data.remarks)
 
 
+def test_images_none_of_which_can_be_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="none of its 1 images can be read"):
+        load(tmp_path, "cnn")
+
+
 def test_images_in_a_table_are_scaled(tmp_path: Path) -> None:
     draw(tmp_path / "files", (12, 10), "RGB")
     files = sorted((tmp_path / "files").glob("*/*.png"))

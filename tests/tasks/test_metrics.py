@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
+from tune_adaptive.errors import InputError
 from tune_adaptive.tasks import METRICS, Measure
 from tune_adaptive.tasks.data import Targets
 
@@ -133,6 +134,12 @@ def test_guessing_reaches_what_is_said_of_it(name: str, of: str) -> None:
 
 def test_an_area_over_one_class_is_undefined() -> None:
     assert math.isnan(METRICS["auroc"].value(OUTPUTS, torch.zeros(60).long(), 1.0))
+
+
+def test_what_a_chance_of_ones_own_raises_is_told() -> None:
+    own = Measure("own", chance=lambda targets, loss: 1 / 0)
+    with pytest.raises(InputError, match=r"metric own: chance: .*ZeroDivisionError"):
+        own.of_guessing(TARGETS["classes"].numpy(), cross_entropy)
 
 
 def test_without_a_word_guessing_is_the_worst_there_is() -> None:

@@ -139,9 +139,8 @@ def _hit(run: Run, target_error: float, metric: Metric) -> int | None:
     if run.status != "completed":
         return None
     good = {
-        epoch.epoch: error is not None and error <= target_error
+        epoch.epoch: (error := metric.error(epoch.val_metric)) is not None and error <= target_error
         for epoch in run.epochs
-        for error in (metric.error(epoch.val_metric),)
     }
     for number, is_good in good.items():
         if is_good and (number == max(good) or good.get(number + 1, False)):

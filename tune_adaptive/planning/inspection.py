@@ -14,27 +14,27 @@ from tune_adaptive.signals.limits import read_limits
 from tune_adaptive.system.own_code import persons_code
 from tune_adaptive.tasks import Dataset, Task
 from tune_adaptive.tasks.arrays import num_contained
+from tune_adaptive.tasks.feed import Split
 
 MAX_NAMED = 5
 
 
 def inspect_data(data: Dataset) -> DataFacts:
     """Count what splits have in common, and how unequal the classes are."""
-    if data.targets != "classes":
-        return DataFacts(
-            num_validation_in_train=num_contained(data.validation, data.train),
-            num_test_in_train=num_contained(data.test, data.train),
-            class_ratio=1.0,
-            majority_accuracy=None,
-            remarks=data.remarks,
-        )
-    counts = np.bincount(data.train.y)
+    ratio = 1.0
+    majority: float | None = None
+    missing: tuple[str, ...] = ()
+    if data.targets == "classes":
+        counts = np.bincount(data.train.y)
+        ratio = float(counts.max() / counts.min())
+        majority = float((data.test.y == counts.argmax()).mean())
+        missing = tuple(_missing(data, len(counts)))
     return DataFacts(
         num_validation_in_train=num_contained(data.validation, data.train),
         num_test_in_train=num_contained(data.test, data.train),
-        class_ratio=float(counts.max() / counts.min()),
-        majority_accuracy=float((data.test.y == counts.argmax()).mean()),
-        remarks=(*data.remarks, *_missing(data, len(counts))),
+        class_ratio=ratio,
+        majority_accuracy=majority,
+        remarks=(*data.remarks, *missing),
     )
 
 
@@ -68,8 +68,7 @@ def check_metric(task: Task, data: Dataset) -> None:
     num_outputs = data.describe().num_classes
     for name, split in (("validation", data.validation), ("test", data.test)):
         outputs = torch.randn(len(split), num_outputs, generator=torch.Generator().manual_seed(0))
-        targets = torch.from_numpy(split.y)
-        targets = targets.float() if targets.dtype == torch.bool else targets
+        targets = Split.of(split, torch.device("cpu")).y
         with persons_code(f"{task.name}: metric {measure.name} on the {name} split"):
             value = measure.value(outputs, targets, math.nan)
         if (problem := measure.problem(value)) is not None:

@@ -47,9 +47,9 @@ def measure_complexity(labels: npt.NDArray[Any], num_features: float) -> Complex
     """
     if labels.ndim == 1:
         counts = np.unique(labels, return_counts=True)[1]
+        num_classes = len(counts)
     else:
-        counts = np.array([len(labels)])
-    num_classes = len(counts) if labels.ndim == 1 else labels.shape[1]
+        counts, num_classes = np.array([len(labels)]), labels.shape[1]
     shares = counts / counts.sum()
     classes = math.log(num_classes) / math.log(REFERENCE_CLASSES)
     features = math.log(num_features) / math.log(REFERENCE_FEATURES)

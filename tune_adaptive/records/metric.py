@@ -7,7 +7,6 @@ from numbers import Real
 from typing import Literal
 
 PERCENT = "%"
-DIGITS = {PERCENT: ".2f"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Metric:
     @property
     def digits(self) -> str:
         """Format of a number that is shown."""
-        return DIGITS.get(self.unit, "#.4g")
+        return ".2f" if self.unit == PERCENT else "#.4g"
 
     @property
     def label(self) -> str:

@@ -166,17 +166,13 @@ def _lacking(folder: Path, kind: str) -> list[str]:
 def _missing_shards(paths: Sequence[Path]) -> list[str]:
     """Say which of the files that a split was cut into are not among ``paths``."""
     there = {path.name for path in paths}
-    return [
-        f"no {name} there"
-        for path in paths
-        if (shard := SHARD.fullmatch(path.stem))
-        for index in range(int(shard["num"]))
-        if (
-            name
-            := f"{shard['split']}-{index:0{len(shard['index'])}}-of-{shard['num']}{path.suffix}"
-        )
-        not in there
-    ]
+    missing = []
+    for path in paths:
+        if shard := SHARD.fullmatch(path.stem):
+            split, width, num = shard["split"], len(shard["index"]), shard["num"]
+            names = [f"{split}-{i:0{width}}-of-{num}{path.suffix}" for i in range(int(num))]
+            missing += [f"no {name} there" for name in names if name not in there]
+    return missing
 
 
 def _there(folder: Path) -> str:

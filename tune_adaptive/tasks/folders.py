@@ -101,8 +101,6 @@ def folder_of(dataset: str) -> tuple[Path, str]:
     )
     origin = f"{HUB}{found['repo']}@{snapshot.name}{f'#{config}' if config else ''}"
     if config is not None:
-        if not (snapshot / config).is_dir():
-            raise InputError(f"--task {dataset}: has no folder {config}")
         return snapshot / config, origin
     inside = [snapshot, *sorted(path for path in snapshot.iterdir() if path.is_dir())]
     candidates = [path for path in inside if rows_in(path, "text")]
@@ -121,7 +119,9 @@ def kind_of(path: Path, columns: Columns = Columns()) -> Literal["image", "text"
         return "image"
     first = found[0]
     header = header_of(first)
-    is_image = first.suffix == ".parquet" and any(name in header for name in COLUMNS["image"])
+    is_image = first.suffix.lower() == ".parquet" and any(
+        name in header for name in COLUMNS["image"]
+    )
     return "image" if is_image else "text"
 
 
@@ -193,6 +193,8 @@ def _shape_of(images: Sequence[Path], path: Path, side: int | None) -> tuple[int
                 is_grey &= image.mode in GREY
         except Exception:  # reading it will say what is wrong
             continue
+    if not sizes:
+        raise InputError(f"{path}: none of its {len(images)} images can be read")
     if side is None and len(sizes) != 1:
         told = ", ".join(f"{h} x {w} ({num})" for (w, h), num in sizes.most_common(5))
         raise InputError(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tune_adaptive.errors import InputError, did_you_mean
 from tune_adaptive.records.metric import MARGIN, Metric
+from tune_adaptive.system.own_code import persons_code
 from tune_adaptive.tasks.data import Targets
 
 Array = npt.NDArray[Any]
@@ -84,10 +85,15 @@ class Measure(Metric):
         return float(self.compute(outputs, targets))
 
     def of_guessing(self, targets: Array, loss: Loss) -> float:
-        """Return what guessing reaches on ``targets``, those of the training split."""
+        """Return what guessing reaches on ``targets``, those of the training split.
+
+        Raises:
+            InputError: The metric's own ``chance`` raised something.
+        """
         if self.chance is None:
             return self.worst
-        return float(self.chance(targets, loss))
+        with persons_code(f"metric {self.name}: chance"):
+            return float(self.chance(targets, loss))
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:
