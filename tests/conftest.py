@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,21 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a package in a later version than the oldest, where ``.ci/oldest`` tests."""
+    """Put what takes longest first; skip what the oldest versions lack, where they are tested."""
+    used: defaultdict[Path, set[str]] = defaultdict(set)
+    for item in items:
+        used[item.path].update(getattr(item, "fixturenames", ()))
+    # Two processes take file after file: those that start Ray must not be what is left at the end,
+    # and while one process makes the finished experiment, the other should not need it.
+    num_users = Counter(item.path for item in items if "finished" in used[item.path])
+    maker = max(num_users, key=lambda path: num_users[path], default=None)
+
+    def turn(item: pytest.Item) -> int:
+        of_file = used[item.path]
+        turns = (item.path == maker, "cluster" in of_file - {"finished"}, "finished" in of_file)
+        return turns.index(True) if True in turns else len(turns)
+
+    items.sort(key=turn)
     if "OLDEST_VERSIONS" not in os.environ:
         return
     lacking = {name: REQUIREMENTS[name] for name in REQUIREMENTS if not is_installed(name)}
