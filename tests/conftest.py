@@ -1,4 +1,7 @@
-"""What the tests share: one small Ray cluster a session, one finished experiment."""
+"""What the tests share: one small Ray cluster a session, one finished experiment.
+
+The package is imported where it is used: the process that hands out the tests needs none of it.
+"""
 
 import os
 import signal
@@ -11,11 +14,6 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from hypothesis import settings
-
-from tune_adaptive.ray_backend.cluster import own_ray
-from tune_adaptive.schedules.requirements import REQUIREMENTS, is_installed
-from tune_adaptive.search import main
-from tune_adaptive.system.console import run_command
 
 # Two processes test beside each other: their threads must not spin while they wait for a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -41,12 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def turn(item: pytest.Item) -> int:
         of_file = used[item.path]
-        turns = (item.path == maker, "cluster" in of_file - {"finished"}, "finished" in of_file)
+        needs_it = "finished" in of_file
+        turns = (item.path == maker, "cluster" in of_file and not needs_it, needs_it)
         return turns.index(True) if True in turns else len(turns)
 
     items.sort(key=turn)
     if "OLDEST_VERSIONS" not in os.environ:
         return
+    from tune_adaptive.schedules.requirements import REQUIREMENTS, is_installed
+
     lacking = {name: REQUIREMENTS[name] for name in REQUIREMENTS if not is_installed(name)}
     for item in items:
         names = getattr(getattr(item, "callspec", None), "params", {}).values()
@@ -57,12 +58,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """A Ray of this session's own, with one logical GPU; the engine uses it as it is."""
+    from tune_adaptive.ray_backend.cluster import own_ray
+
     with own_ray(num_cpus=2, num_gpus=1, object_store_bytes=256 * 2**20):
         yield
 
 
 def run_search(*arguments: str) -> int:
     """Run the search's command line in this process; return its exit code."""
+    from tune_adaptive.search import main
+    from tune_adaptive.system.console import run_command
+
     before = sys.argv
     sys.argv = ["tune_adaptive.search", *arguments]
     try:
